@@ -1,0 +1,51 @@
+"""The command line: `amorsize-dask`, or `python -m amorsize_dask`."""
+
+from __future__ import annotations
+
+from functools import partial
+
+import click
+from rich.console import Console
+
+from amorsize_dask.demo import QUICK_STEP, DemoRun, find_modules, run_demo
+from amorsize_dask.report import show_progress, tabulate_demo
+
+
+@click.group()
+@click.version_option(package_name="amorsize-dask")
+def main() -> None:
+    """Run Dask graphs in the lanes that were measured to be the fastest."""
+
+
+@main.command()
+@click.option("--quick", is_flag=True, help=f"Take one of {QUICK_STEP} modules only.")
+def demo(quick: bool) -> None:
+    """Parse Python's standard library under each of Dask's schedulers and this one.
+
+    Exits with 1 if the results differ.
+    """
+    console = Console()
+    paths = find_modules()[:: QUICK_STEP if quick else 1]
+    console.print(
+        f"Counting the AST nodes of {len(paths)} modules of Python's standard library "
+        "as a bag, under each scheduler in turn."
+    )
+    runs: list[DemoRun] = []
+    for run in run_demo(paths, partial(show_progress, console)):
+        runs.append(run)
+        console.print(f"{run.name:>14}  {run.seconds:.2f} s")
+    console.print(tabulate_demo(runs))
+    for run in runs:
+        if run.record is not None:
+            console.print(f"\n{run.name}", style="bold")
+            console.print(str(run.record), markup=False, highlight=False, soft_wrap=True)
+    different = [run.name for run in runs if run.counts != runs[0].counts]
+    if different:
+        raise click.ClickException(
+            f"other results than under {runs[0].name}: {'; '.join(different)}"
+        )
+    console.print("\nAll results are equal.")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,34 @@
+"""Defaults of amorsize_dask, under ``amorsize.*`` in Dask's configuration."""
+
+from __future__ import annotations
+
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import yaml
+from dask import config
+
+
+def register_defaults() -> None:
+    """Add the defaults; what the user has set already stays."""
+    config.update_defaults(_read_defaults())
+
+
+def get(name: str) -> Any:
+    """Return the setting ``amorsize.<name>``.
+
+    Where somebody has emptied Dask's configuration, the default is returned.
+    """
+    value = config.get(f"amorsize.{name}", _MISSING)
+    return _read_defaults()["amorsize"][name] if value is _MISSING else value
+
+
+@cache
+def _read_defaults() -> dict[str, Any]:
+    text = Path(__file__).with_name("amorsize.yaml").read_text(encoding="utf-8")
+    defaults: dict[str, Any] = yaml.safe_load(text)
+    return defaults
+
+
+_MISSING = object()

@@ -1,0 +1,192 @@
+"""The cost model: what running a workload in some lane is predicted to take.
+
+Kept in step with ``docs/explanation/cost-model.md``.
+
+Symbols: R tasks left, each of t seconds with deviation s; c and g, the shares of t
+in which a task computes and holds the GIL; q, the seconds of t in which it may have
+lacked the GIL because others in the caller held it; b bytes that travel for it; P cores
+(the physical ones, once tasks compute); n workers. d is what dispatching a task costs,
+i.e. the lane's round trip over the tasks of a batch. The end of a run leaves workers
+idle for about half a task, longer if tasks are uneven, and R equal tasks can't take
+less than ceil(R / n) rounds::
+
+    rounds(R, n, t) = max( ceil(R / n) t,  R t / n + (1 - 1/n) (t/2 + s^2/(2 t)) )
+
+    inline      R t
+
+    threads     m start + n r + max( rounds(R, n, t + d),    each thread by itself
+                                     R (t g (1 + h) + d),    one GIL, handed over
+                                     R t c / P )             P cores
+
+    processes   B + n r + max( rounds(R', n, t - q + b/v + d),   each worker by itself
+                               R' (b/v + d/2),                   the caller feeds them
+                               R' t c / P )                      P cores
+
+m workers are still to be started. B is the time until all are up (0 if they are), r
+the lane's round trip, which each worker's first batch pays, v bytes a second. During B
+the u workers that are up already work; another comes up every e seconds and works; and
+the caller does what feeding them leaves it time for, if it may. So R' tasks are left::
+
+    R' = R - W - (B - W b/v) / t        W = (u B + e m (m - 1)/2) / (t - q + b/v),
+                                            at most what the caller can feed meanwhile
+
+If none are left, those who work from the start do it all, or it takes until B.
+
+Every term is a time that comes from the arguments: if all times are scaled, so is the
+answer. There is no constant with a unit in here.
+"""
+
+from __future__ import annotations
+
+from math import ceil, inf
+
+from amorsize_dask.core.batching import choose_batch_size
+from amorsize_dask.core.model import Costs, Lane, Machine, Prediction, Workload
+
+#: Share by which tasks get slower that compete for the GIL. Smaller: threads are taken
+#: for tasks that hold it nine tenths of the time, and gain nothing; larger: tasks that
+#: hold it half of the time get processes, and pay for the transfer.
+GIL_HANDOVER = 0.1
+
+
+def predict(
+    workload: Workload,
+    machine: Machine,
+    lane: Lane,
+    n_workers: int,
+    *,
+    n_up: int = 0,
+    caller_helps: bool = True,
+    target_batch_s: float = float("inf"),
+) -> Prediction:
+    """Predict makespan and peak memory of a workload in a lane.
+
+    Parameters
+    ----------
+    workload : Workload
+        The work that is left.
+    machine : Machine
+        The host and its costs.
+    lane : Lane
+        Where to run it.
+    n_workers : int
+        Threads or processes, >= 1. Ignored for the inline lane.
+    n_up : int, optional
+        How many of these are running already, >= 0.
+    caller_helps : bool, optional
+        Whether the caller works while worker processes boot.
+    target_batch_s : float, optional
+        Seconds that a batch should take at most, > 0.
+
+    Returns
+    -------
+    Prediction
+        Seconds until the last result, and bytes at the peak.
+    """
+    n_tasks, mean_s = workload.n_tasks, workload.mean_s
+    if lane is Lane.INLINE:
+        n_workers, makespan_s = 1, n_tasks * mean_s
+    elif lane is Lane.THREADS:
+        makespan_s = _predict_threads(
+            workload, machine, n_workers, n_up, target_batch_s
+        )
+    else:
+        makespan_s = _predict_processes(
+            workload, machine, n_workers, n_up, caller_helps, target_batch_s
+        )
+    return Prediction(
+        lane=lane,
+        n_workers=n_workers,
+        makespan_s=makespan_s,
+        peak_bytes=n_workers * workload.peak_bytes,
+    )
+
+
+def boot_s(costs: Costs, n_workers: int, n_up: int) -> float:
+    """Seconds until `n_workers` processes are up, `n_up` of them being so already."""
+    n_missing = max(0, n_workers - n_up)
+    if not n_missing:
+        return 0.0
+    if n_up:
+        return n_missing * costs.boot_next_s
+    return costs.boot_first_s + (n_missing - 1) * costs.boot_next_s
+
+
+def usable_cores(workload: Workload, machine: Machine) -> int:
+    """Cores that help: two tasks that compute on one physical core gain little."""
+    if workload.cpu_fraction > 0.5:
+        return machine.n_physical_cores
+    return machine.n_cores
+
+
+def _predict_threads(
+    workload: Workload, machine: Machine, n: int, n_up: int, target_batch_s: float
+) -> float:
+    costs, n_tasks, mean_s = machine.costs, workload.n_tasks, workload.mean_s
+    dispatch_s = costs.hand_off_s / choose_batch_size(
+        n_tasks, n, mean_s, costs.hand_off_s, target_batch_s
+    )
+    handover = GIL_HANDOVER if n > 1 else 0.0
+    start_s = max(0, n - n_up) * costs.thread_start_s + n * costs.hand_off_s
+    return start_s + max(
+        _rounds_s(n_tasks, n, mean_s + dispatch_s, workload.std_s),
+        n_tasks * (mean_s * workload.gil_fraction * (1 + handover) + dispatch_s),
+        n_tasks * mean_s * workload.cpu_fraction / usable_cores(workload, machine),
+    )
+
+
+def _predict_processes(
+    workload: Workload,
+    machine: Machine,
+    n: int,
+    n_up: int,
+    caller_helps: bool,
+    target_batch_s: float,
+) -> float:
+    costs, mean_s = machine.costs, workload.mean_s
+    transfer_s = (workload.in_bytes + workload.out_bytes) / costs.bytes_per_s
+    # In a process of its own a task has the GIL for itself.
+    task_s = mean_s - workload.crowded_s + transfer_s
+    wait_s = boot_s(costs, n, n_up)
+    n_missing = max(0, n - n_up)
+    ramp_s = costs.boot_next_s * n_missing * (n_missing - 1) / 2
+    feed_s = wait_s if n_up else max(0, n_missing - 1) * costs.boot_next_s
+    n_by_workers = min(
+        _tasks_in(min(n, n_up) * wait_s + ramp_s, task_s),
+        _tasks_in(feed_s, transfer_s),
+    )
+    n_by_caller = 0.0
+    if caller_helps:
+        n_by_caller = _tasks_in(wait_s - min(wait_s, n_by_workers * transfer_s), mean_s)
+    n_tasks = workload.n_tasks - n_by_workers - n_by_caller
+    if n_tasks <= 0:
+        # All is done before the last worker is up: no better than those who work.
+        n_done = _tasks_in(caller_helps * wait_s, mean_s)
+        n_done += _tasks_in(min(n, n_up) * wait_s, task_s)
+        return min(wait_s, wait_s * workload.n_tasks / n_done) if n_done else wait_s
+    dispatch_s = costs.round_trip_s / choose_batch_size(
+        ceil(n_tasks), n, mean_s, costs.round_trip_s, target_batch_s
+    )
+    return (
+        wait_s
+        + n * costs.round_trip_s
+        + max(
+            _rounds_s(n_tasks, n, task_s + dispatch_s, workload.std_s),
+            n_tasks * (transfer_s + dispatch_s / 2),
+            n_tasks * mean_s * workload.cpu_fraction / usable_cores(workload, machine),
+        )
+    )
+
+
+def _tasks_in(seconds: float, task_s: float) -> float:
+    """Return how many tasks one worker does in a time; any number of no length."""
+    if not seconds:
+        return 0.0
+    return seconds / task_s if task_s else inf
+
+
+def _rounds_s(n_tasks: float, n: int, task_s: float, std_s: float) -> float:
+    if n == 1 or not task_s:
+        return n_tasks * task_s
+    end_s = (1 - 1 / n) * (task_s / 2 + std_s * std_s / (2 * task_s))
+    return max(ceil(n_tasks / n) * task_s, n_tasks * task_s / n + end_s)

@@ -1,0 +1,151 @@
+"""The core's whole vocabulary: events go in, actions come out.
+
+An event is a past fact about a worker, an action is a command for the edge. A
+worker is a number: `CALLER` is the calling thread, `SIDE` the one thread beside
+it in which the caller works while it watches; all others are started by a
+`StartWorkers` action and are named there.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from amorsize_dask.core.model import Lane
+
+CALLER = 0
+SIDE = 1
+
+
+class Outcome(NamedTuple):
+    """One finished task, as measured where it ran. The value stays at the edge."""
+
+    task: int
+    #: Seconds by the wall clock.
+    seconds: float
+    #: Seconds of CPU time of the task's thread; ``None``: not measured.
+    cpu_s: float | None = None
+    #: Bytes of the pickled result; ``None``: not measured.
+    out_bytes: int | None = None
+    #: Bytes of memory above the level before the task; ``None``: not measured.
+    peak_bytes: int | None = None
+
+
+@dataclass(slots=True)
+class BatchDone:
+    """A worker has finished the oldest batch that it was given."""
+
+    worker: int
+    outcomes: list[Outcome]
+    #: Share of the batch's seconds in which the GIL was held, if it was watched.
+    gil_fraction: float | None = None
+    #: Bytes of the pickled batch as it was sent; 0 if it wasn't.
+    in_bytes: int = 0
+
+
+@dataclass(slots=True)
+class Glimpse:
+    """The batch that `SIDE` is running has not finished yet, and took this so far."""
+
+    seconds: float
+    cpu_fraction: float
+    gil_fraction: float | None
+
+
+@dataclass(slots=True)
+class Unshippable:
+    """These tasks can't be sent to this worker, or their results not back.
+
+    With ``what="result"`` they were part of the worker's oldest batch, and its
+    `BatchDone` follows, without them. With ``what="task"`` they were part of the batch
+    that the worker was just given, and nothing of that batch was sent.
+    """
+
+    worker: int
+    tasks: list[int]
+    what: str
+    reason: str
+
+
+@dataclass(slots=True)
+class Immovable:
+    """A result has been made in the caller that couldn't be sent anywhere."""
+
+    task: int
+    reason: str
+
+
+@dataclass(slots=True)
+class WorkerReady:
+    """A worker has answered for the first time."""
+
+    worker: int
+
+
+@dataclass(slots=True)
+class WorkerLost:
+    """A worker has died; what it had in flight is gone."""
+
+    worker: int
+    #: The signal's name or the exit code, for people.
+    ending: str
+
+
+@dataclass(slots=True)
+class StartFailed:
+    """Workers of this lane can't be started; the lane is closed for this run."""
+
+    lane: Lane
+    workers: tuple[int, ...]
+    reason: str
+
+
+Event = (
+    BatchDone
+    | Glimpse
+    | Unshippable
+    | Immovable
+    | WorkerReady
+    | WorkerLost
+    | StartFailed
+)
+
+
+@dataclass(slots=True)
+class Run:
+    """Give these tasks to this worker as one batch."""
+
+    worker: int
+    tasks: list[int]
+    #: Watch how long the GIL is held meanwhile (`SIDE` only).
+    watched: bool = False
+
+
+@dataclass(slots=True)
+class StartWorkers:
+    """Start workers under these numbers, in the background."""
+
+    lane: Lane
+    workers: tuple[int, ...]
+
+
+@dataclass(slots=True)
+class Drop:
+    """No one needs these tasks' values any more."""
+
+    tasks: list[int]
+
+
+@dataclass(slots=True)
+class GiveUp:
+    """The run can't go on: this task has failed as described."""
+
+    task: int
+    #: "lost": its workers died; "immovable": it can't be sent to the lanes that are
+    #: allowed; "lane": these lanes can't be had.
+    kind: str
+    reason: str
+    n_attempts: int
+
+
+Action = Run | StartWorkers | Drop | GiveUp

@@ -1,0 +1,167 @@
+"""What the core is told and what it answers, as plain frozen data.
+
+Units are in the names: ``_s`` are seconds, ``_bytes`` are bytes, ``_fraction`` is
+a share between 0 and 1. ``None`` means "not measured" or "no limit".
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+
+class Lane(StrEnum):
+    """Where a stage runs. Declared from the simplest to the most involved."""
+
+    INLINE = "inline"
+    THREADS = "threads"
+    PROCESSES = "processes"
+
+
+#: The lanes whose tasks run in the calling process.
+CALLER_LANES = (Lane.INLINE, Lane.THREADS)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Costs:
+    """What moving work costs on a machine; all > 0.
+
+    The defaults are pessimistic for a present-day laptop, so that before the
+    first measurement nothing is started that wouldn't pay.
+    """
+
+    #: Seconds until the first worker process answers, nothing being up.
+    boot_first_s: float = 0.35
+    #: Seconds that each further worker process adds.
+    boot_next_s: float = 0.03
+    #: Seconds from sending an empty batch to a worker process to its answer.
+    round_trip_s: float = 150e-6
+    #: Seconds to start one thread.
+    thread_start_s: float = 80e-6
+    #: Seconds from handing an empty batch to a thread to its answer.
+    hand_off_s: float = 40e-6
+    #: Bytes per second that pass to or from a worker, pickling included.
+    bytes_per_s: float = 400e6
+
+    def __post_init__(self) -> None:
+        for name in self.__slots__:
+            value = getattr(self, name)
+            if not value > 0:
+                raise ValueError(f"{name} must be > 0, not {value!r}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Machine:
+    """The measured host."""
+
+    #: Cores that this process may use, >= 1.
+    n_cores: int
+    #: Of these, distinct physical cores, 1 <= n_physical_cores <= n_cores.
+    n_physical_cores: int
+    #: Bytes of memory that a run may use, > 0.
+    memory_bytes: int
+    costs: Costs = field(default_factory=Costs)
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.n_physical_cores <= self.n_cores:
+            raise ValueError(
+                f"need 1 <= n_physical_cores <= n_cores, not "
+                f"{self.n_physical_cores} and {self.n_cores}"
+            )
+        if self.memory_bytes <= 0:
+            raise ValueError(f"memory_bytes must be > 0, not {self.memory_bytes}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """What the user allows."""
+
+    lanes: tuple[Lane, ...] = (Lane.INLINE, Lane.THREADS, Lane.PROCESSES)
+    #: Most workers of any lane at once; ``None``: as many as pay.
+    max_workers: int | None = None
+    #: Bytes that running tasks may take together; ``None``: the machine's.
+    memory_limit_bytes: int | None = None
+    #: Keep the user's tasks as far from the caller as `lanes` makes possible: out of
+    #: its process, or (with threads alone) out of its thread.
+    isolate: bool = False
+    #: Seconds that one batch should take at most.
+    target_batch_s: float = 0.1
+    #: Most tasks in a batch; ``None``: as many as pay.
+    max_batch_size: int | None = None
+
+    @property
+    def allowed_lanes(self) -> tuple[Lane, ...]:
+        """The lanes that may be used, simplest first; at least one."""
+        lanes = tuple(lane for lane in Lane if lane in self.lanes)
+        if not self.isolate:
+            return lanes
+        outside = tuple(lane for lane in lanes if lane not in CALLER_LANES)
+        return outside or tuple(lane for lane in lanes if lane is not Lane.INLINE)
+
+    def __post_init__(self) -> None:
+        if not self.allowed_lanes:
+            raise ValueError(
+                f"no lane is allowed: {self.lanes}, isolate={self.isolate}"
+            )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Workload:
+    """A stage's work that is left, as far as it has been measured."""
+
+    #: Tasks left, >= 0.
+    n_tasks: int
+    #: Mean and standard deviation of a task's seconds.
+    mean_s: float
+    std_s: float = 0.0
+    #: Share of a task's seconds in which it computes, 0 to 1; the rest it waits.
+    cpu_fraction: float = 1.0
+    #: Share of a task's seconds in which it holds the GIL, 0 to `cpu_fraction`.
+    gil_fraction: float = 1.0
+    #: Of `mean_s`, seconds in which it may have waited for the GIL that others held.
+    #: A process of its own doesn't.
+    crowded_s: float = 0.0
+    #: Bytes that go to a task and come back from it, pickled.
+    in_bytes: float = 0.0
+    out_bytes: float = 0.0
+    #: Bytes of memory that a running task adds at its peak.
+    peak_bytes: float = 0.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Prediction:
+    """What the cost model expects of one way to run a workload."""
+
+    lane: Lane
+    n_workers: int
+    #: Seconds until the last result.
+    makespan_s: float
+    #: Bytes that the running tasks hold together at their peak.
+    peak_bytes: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Placement:
+    """Where a stage runs, and why."""
+
+    lane: Lane
+    #: Workers worth having for it.
+    n_workers: int
+    #: Most that may run it at once, if there are more for other stages: what cores,
+    #: memory and limits allow.
+    n_most: int
+    #: ``None`` when the lane was forced and nothing had been measured.
+    predicted: Prediction | None
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Decision:
+    """A placement that was taken, kept for the record of the run."""
+
+    stage: int
+    placement: Placement
+    #: What the decision was taken on; ``None`` when nothing had been measured.
+    workload: Workload | None
+    #: Tasks of the run that were finished at the time.
+    n_finished: int

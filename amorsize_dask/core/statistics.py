@@ -1,0 +1,199 @@
+"""What is known about a stage from the tasks that have finished so far."""
+
+from __future__ import annotations
+
+from amorsize_dask.core.events import Outcome
+from amorsize_dask.core.model import Lane, Workload
+
+#: Tasks over which means are taken: older ones fade. Smaller: noise moves work
+#: about; larger: a stage whose tail differs from its head is noticed late.
+WINDOW = 50
+
+#: Spread assumed of a stage of which one task has been seen, in means. Smaller:
+#: uneven stages are taken for even; larger: even ones get needlessly small batches.
+FIRST_SPREAD = 0.5
+
+
+class StageStatistics:
+    """Fading means of the outcomes of one stage.
+
+    A mean over the first `WINDOW` outcomes is the plain mean; after that each new
+    outcome counts ``1 / WINDOW``.
+    """
+
+    __slots__ = (
+        "_alone_cpu_fraction",
+        "_cpu_s",
+        "_crowded_s",
+        "_glimpse_cpu_fraction",
+        "_glimpse_crowded_s",
+        "_glimpse_s",
+        "_in_bytes",
+        "_mean_s",
+        "_n_cpu",
+        "_n_sized",
+        "_variance",
+        "gil_fraction",
+        "n_by_lane",
+        "n_counted",
+        "n_finished",
+        "out_bytes",
+        "peak_bytes",
+        "seconds_by_lane",
+    )
+
+    def __init__(self) -> None:
+        #: Finished tasks, and those of them whose seconds count.
+        self.n_finished = 0
+        self.n_counted = 0
+        #: Share of the time in which the GIL is held; ``None``: not measured.
+        self.gil_fraction: float | None = None
+        #: Largest memory peak of a task.
+        self.peak_bytes = 0.0
+        #: Mean bytes of a pickled result.
+        self.out_bytes = 0.0
+        #: Tasks and seconds of tasks by lane, for the record.
+        self.n_by_lane: dict[Lane, int] = {}
+        self.seconds_by_lane: dict[Lane, float] = {}
+        self._mean_s = 0.0
+        self._variance = 0.0
+        self._cpu_s = 0.0
+        self._n_cpu = 0
+        self._n_sized = 0
+        # Of the mean seconds, those in which a task lacked the GIL; and the share of
+        # the others in which it computed, while it was watched.
+        self._crowded_s = 0.0
+        self._alone_cpu_fraction = 1.0
+        self._in_bytes = 0.0
+        self._glimpse_s = 0.0
+        self._glimpse_cpu_fraction = 1.0
+        self._glimpse_crowded_s = 0.0
+
+    @property
+    def is_known(self) -> bool:
+        """Whether a task has been seen, if only a part of one."""
+        return self.n_finished > 0 or self.has_glimpse
+
+    @property
+    def mean_s(self) -> float:
+        """Mean seconds of a task.
+
+        An unfinished one counts with twice the time that it has taken so far, since
+        half of all looks fall into the first half of a task.
+        """
+        return self._with_glimpse(self._mean_s, max(self._mean_s, 2 * self._glimpse_s))
+
+    @property
+    def cpu_fraction(self) -> float:
+        """Share of its seconds in which a task computes."""
+        if not self._n_cpu or self._mean_s <= 0:
+            return self._glimpse_cpu_fraction
+        return min(1.0, self._cpu_s / self._mean_s)
+
+    @property
+    def worked_s(self) -> float:
+        """Seconds of work that this stage has had, as far as is known."""
+        return sum(self.seconds_by_lane.values()) + self._glimpse_s
+
+    def add(self, outcome: Outcome, lane: Lane, *, is_crowded: bool = False) -> None:
+        """Count a finished task.
+
+        In threads a task's seconds contain its waiting for the GIL and for a core,
+        so they only count while nothing better is known. `is_crowded` says that it may
+        have had to wait for the GIL elsewhere, too.
+        """
+        self.n_finished += 1
+        self.n_by_lane[lane] = self.n_by_lane.get(lane, 0) + 1
+        self.seconds_by_lane[lane] = (
+            self.seconds_by_lane.get(lane, 0.0) + outcome.seconds
+        )
+        if outcome.out_bytes is not None:
+            self._n_sized += 1
+            self.out_bytes += (outcome.out_bytes - self.out_bytes) / min(
+                self._n_sized, WINDOW
+            )
+        if outcome.peak_bytes is not None and outcome.peak_bytes > self.peak_bytes:
+            self.peak_bytes = outcome.peak_bytes
+        if lane is Lane.THREADS and self.n_counted and self.gil_fraction is not None:
+            return
+        self.n_counted += 1
+        weight = 1 / min(self.n_counted, WINDOW)
+        delta = outcome.seconds - self._mean_s
+        self._mean_s += weight * delta
+        crowded_s = 0.0
+        if is_crowded and outcome.cpu_s is not None:
+            crowded_s = self._expect_crowded_s(outcome.seconds, outcome.cpu_s)
+        self._crowded_s += weight * (crowded_s - self._crowded_s)
+        self._variance = (1 - weight) * (self._variance + weight * delta * delta)
+        if outcome.cpu_s is not None:
+            self._n_cpu += 1
+            self._cpu_s += (outcome.cpu_s - self._cpu_s) / min(self._n_cpu, WINDOW)
+
+    def add_in_bytes(self, in_bytes: float) -> None:
+        """Count the bytes that were sent for a task."""
+        self._in_bytes += (
+            (in_bytes - self._in_bytes) / WINDOW if self._in_bytes else (in_bytes)
+        )
+
+    def watch(self, gil_fraction: float, cpu_fraction: float) -> None:
+        """Take note of a task's shares while it was watched closely.
+
+        Time in which the GIL was held, but not by the task, is no part of the task.
+        """
+        self.gil_fraction = gil_fraction
+        others_fraction = max(0.0, gil_fraction - cpu_fraction)
+        if others_fraction < 1:
+            self._alone_cpu_fraction = cpu_fraction / (1 - others_fraction)
+
+    def add_glimpse(
+        self, seconds: float, cpu_fraction: float, *, is_crowded: bool = False
+    ) -> None:
+        """Take note of a task that has run for `seconds` and goes on."""
+        self._glimpse_s = seconds
+        self._glimpse_cpu_fraction = cpu_fraction
+        self._glimpse_crowded_s = 0.0
+        if is_crowded:
+            self._glimpse_crowded_s = self._expect_crowded_s(
+                seconds, seconds * cpu_fraction
+            )
+
+    @property
+    def has_glimpse(self) -> bool:
+        """Whether a part of an unfinished task has been seen."""
+        return self._glimpse_s > 0
+
+    def end_glimpse(self) -> None:
+        """Forget the unfinished task: it has finished and was counted."""
+        self._glimpse_s = 0.0
+
+    def _with_glimpse(self, mean: float, glimpse: float) -> float:
+        """Return a mean with the unfinished task counted as one more."""
+        if not self.has_glimpse:
+            return mean
+        n = min(self.n_counted, WINDOW)
+        return (n * mean + glimpse) / (n + 1)
+
+    def _expect_crowded_s(self, seconds: float, cpu_s: float) -> float:
+        """Return how much of a task's time is due to others, going by its CPU time."""
+        if not self._alone_cpu_fraction:
+            return 0.0
+        return max(0.0, seconds - cpu_s / self._alone_cpu_fraction)
+
+    def workload(self, n_tasks: int) -> Workload:
+        """Return these measurements for `n_tasks` tasks that are left."""
+        mean_s = self.mean_s
+        is_spread_known = self.n_counted > 1
+        std_s = self._variance**0.5 if is_spread_known else FIRST_SPREAD * mean_s
+        cpu_fraction = self.cpu_fraction
+        gil_fraction = cpu_fraction if self.gil_fraction is None else self.gil_fraction
+        return Workload(
+            n_tasks=n_tasks,
+            mean_s=mean_s,
+            std_s=std_s,
+            cpu_fraction=cpu_fraction,
+            gil_fraction=min(gil_fraction, cpu_fraction),
+            crowded_s=self._with_glimpse(self._crowded_s, 2 * self._glimpse_crowded_s),
+            in_bytes=self._in_bytes,
+            out_bytes=self.out_bytes,
+            peak_bytes=self.peak_bytes,
+        )

@@ -1,0 +1,107 @@
+"""Every error that amorsize_dask itself raises, in one tree.
+
+An exception raised by a user's task is not here: it arrives as itself. Errors
+carry their numbers as attributes, not only as text, and survive pickling.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+
+class AmorsizeError(Exception):
+    """Base of all errors of amorsize_dask.
+
+    Subclasses take keyword arguments only; each becomes an attribute, and
+    pickling passes them through the constructor again.
+    """
+
+    def __init__(self, message: str, **facts: Any) -> None:
+        super().__init__(message)
+        self.message = message
+        self._facts = facts
+        for name, value in facts.items():
+            setattr(self, name, value)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _rebuild, (type(self), self.message, self._facts)
+
+
+def _rebuild(
+    kind: type[AmorsizeError], message: str, facts: dict[str, Any]
+) -> AmorsizeError:
+    error = kind.__new__(kind)
+    AmorsizeError.__init__(error, message, **facts)
+    return error
+
+
+class ArgumentError(AmorsizeError, ValueError):
+    """An argument that can't be used. Raised before anything has started."""
+
+    name: str
+    value: Any
+
+    def __init__(self, name: str, value: Any, expected: str) -> None:
+        super().__init__(
+            f"{name}={value!r} can't be used: {expected}.", name=name, value=value
+        )
+
+
+class LaneError(AmorsizeError):
+    """No lane is left in which a stage could run.
+
+    Raised when every lane that the user allows has turned out to be unusable:
+    worker processes can't be started, or the stage can't be sent to them.
+    """
+
+    stage: str
+    reason: str
+
+    def __init__(self, stage: str, reason: str) -> None:
+        super().__init__(
+            f"Stage {stage!r} can't run in any of the allowed lanes: {reason}. "
+            "Allow a lane in the calling process, for example "
+            "AmorsizeScheduler(lanes=('inline', 'processes')) without isolate=True.",
+            stage=stage,
+            reason=reason,
+        )
+
+
+class SerializationError(AmorsizeError):
+    """A task or its error can't cross the border between two processes.
+
+    Only raised where no lane in the caller may take over (``isolate=True``), or
+    for an exception of a task that can't be rebuilt in the caller.
+    """
+
+    key: Any
+    what: str
+
+    def __init__(self, key: Any, what: str, reason: str) -> None:
+        super().__init__(
+            f"The {what} of task {key!r} can't be sent between processes: {reason}",
+            key=key,
+            what=what,
+        )
+
+
+class WorkerLostError(AmorsizeError):
+    """A task whose workers died each time that it was tried."""
+
+    key: Any
+    ending: str
+    n_attempts: int
+
+    def __init__(self, key: Any, ending: str, n_attempts: int) -> None:
+        super().__init__(
+            f"Task {key!r} lost its worker {n_attempts} times; the last one ended by "
+            f"{ending}. SIGKILL often means that the system ran out of memory; "
+            "SIGSEGV means that native code crashed.",
+            key=key,
+            ending=ending,
+            n_attempts=n_attempts,
+        )
+
+
+class WorkerStartError(AmorsizeError):
+    """Worker processes can't be started on this machine."""

@@ -1,0 +1,125 @@
+"""The costs of this machine: read from disk, measured when the first worker is up.
+
+Nothing is started for a measurement. The first time that worker processes boot on a
+machine, how long that took is noted, and the first of them echoes some bytes, which
+takes a few milliseconds; all later processes of this user read the result.
+"""
+
+from __future__ import annotations
+
+import selectors
+from dataclasses import fields, replace
+from time import perf_counter
+
+from amorsize_dask.core.model import Costs
+from amorsize_dask.execute.pool import ProcessWorker
+from amorsize_dask.execute.wire import dump, load
+from amorsize_dask.measure.costs import (
+    load_costs,
+    measure_bytes_per_s,
+    measure_round_trip_s,
+    measure_thread_costs,
+    save_costs,
+)
+
+#: Seconds to wait for an echo. A worker that has just booted answers in a fraction of
+#: a millisecond; without an answer the defaults stay.
+ECHO_TIMEOUT_S = 1.0
+
+#: Seconds below which no cost is believed: two looks at the clock are that far apart.
+MIN_COST_S = 1e-6
+
+#: Share of a known cost below which a lower one is worth writing to disk. Smaller: a
+#: cost that was measured on a busy machine stays; larger: the file is written anew after
+#: each boot.
+NEWS = 0.8
+
+
+class Calibration:
+    """The costs as far as they are known.
+
+    Attributes
+    ----------
+    costs : Costs
+        Those on disk, or else the defaults until the first worker is up.
+    """
+
+    def __init__(self) -> None:
+        known = load_costs()
+        self.costs = known or Costs()
+        self._is_measured = known is not None
+        # Costs that were measured, here or earlier; the others are defaults.
+        self._noted = {f.name for f in fields(Costs)} if self._is_measured else set()
+        self._last_ready: float | None = None
+
+    def note_ready(self, worker: ProcessWorker) -> None:
+        """Measure what a worker that has just booted tells about the machine."""
+        if worker.is_first:
+            self._note(boot_first_s=worker.ready_at - worker.asked_at)
+        elif self._last_ready is not None:
+            # Asked for together with the one before it, or long after.
+            start = max(self._last_ready, worker.asked_at)
+            self._note(boot_next_s=worker.ready_at - start)
+        self._last_ready = worker.ready_at
+        if not self._is_measured:
+            self._is_measured = True
+            thread_start_s, hand_off_s = measure_thread_costs()
+            self._note(thread_start_s=thread_start_s, hand_off_s=hand_off_s)
+            self._measure_pipe(worker)
+            save_costs(self.costs)
+
+    def _note(self, **measured: float) -> None:
+        """Take over what was measured; of several values of one cost the lowest.
+
+        What makes the others higher is that the machine was busy at the time.
+        """
+        lower = {
+            name: max(value, MIN_COST_S)
+            for name, value in measured.items()
+            if name not in self._noted or value < getattr(self.costs, name)
+        }
+        is_news = any(v < NEWS * getattr(self.costs, n) for n, v in lower.items())
+        self.costs = replace(self.costs, **lower)
+        self._noted.update(lower)
+        if self._is_measured and is_news:
+            save_costs(self.costs)
+
+    def _measure_pipe(self, worker: ProcessWorker) -> None:
+        def echo(data: bytes) -> bytes:
+            return echo_through(worker, data)
+
+        try:
+            round_trip_s = measure_round_trip_s(echo)
+            bytes_per_s = measure_bytes_per_s(echo)
+        except ConnectionError:
+            # It has died or hangs; the loop notices.
+            return
+        self._note(round_trip_s=round_trip_s)
+        self.costs = replace(self.costs, bytes_per_s=bytes_per_s)
+
+
+def echo_through(worker: ProcessWorker, data: bytes) -> bytes:
+    """Send bytes to an idle worker and wait until they are back.
+
+    Raises
+    ------
+    ConnectionError
+        If it doesn't answer within `ECHO_TIMEOUT_S`.
+    """
+    channel = worker.channel
+    channel.send(dump(("echo", data)))
+    end = perf_counter() + ECHO_TIMEOUT_S
+    with selectors.DefaultSelector() as selector:
+        selector.register(channel, selectors.EVENT_READ)
+        while channel.is_open and (left_s := end - perf_counter()) > 0:
+            is_writing = channel.wants_to_write
+            selector.modify(
+                channel, selectors.EVENT_READ | is_writing * selectors.EVENT_WRITE
+            )
+            selector.select(left_s)
+            channel.flush()
+            for message in channel.receive():
+                kind, answer = load(message)
+                assert kind == "echo"
+                return bytes(answer)
+    raise ConnectionError("the worker does not answer")

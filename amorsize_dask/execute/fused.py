@@ -1,0 +1,104 @@
+"""Several nodes that run as one task, wherever that is.
+
+What a node raises leaves the task as itself. If it isn't the last node a note says
+which it is, since the task goes by the last one's key.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any
+
+from amorsize_dask.execute.graph import Key, Node
+
+
+@dataclass(slots=True)
+class Chain:
+    """Nodes that run one after the other, each on the value of the one before alone.
+
+    Attributes
+    ----------
+    keys : sequence of key
+        For each node the key under which the next one finds its value.
+    nodes : sequence of callable
+        The nodes, any number of them. The first may need several values.
+    """
+
+    keys: Sequence[Key]
+    nodes: Sequence[Node]
+
+    def __call__(self, values: Mapping[Key, Any]) -> Any:
+        """Run the nodes; `values` has what the first one needs."""
+        key: Key = None
+        value: Any = None
+        try:
+            for key, node in zip(self.keys, self.nodes, strict=True):
+                value = node(values)
+                # Nothing here holds what went into the node any longer.
+                values = {key: value}
+        except BaseException as error:
+            _note(error, key, self.keys[-1])
+            raise
+        return value
+
+
+@dataclass(slots=True)
+class Subgraph:
+    """Nodes that run one after the other, on values of any of those before.
+
+    Attributes
+    ----------
+    keys : sequence of key
+        For each node the key under which the others find its value.
+    nodes : sequence of callable
+        The nodes, each after those that it needs. The last one's value is the task's.
+    spent : sequence of sequence of key
+        For each node the keys among these whose values it is the last to need.
+    """
+
+    keys: Sequence[Key]
+    nodes: Sequence[Node]
+    spent: Sequence[Sequence[Key]]
+
+    def __call__(self, values: Mapping[Key, Any]) -> Any:
+        """Run the nodes; `values` has what they need from elsewhere."""
+        known = dict(values)
+        key: Key = None
+        try:
+            for key, node, spent in zip(self.keys, self.nodes, self.spent, strict=True):
+                known[key] = node(known)
+                for gone in spent:
+                    del known[gone]
+        except BaseException as error:
+            _note(error, key, self.keys[-1])
+            raise
+        return known[key]
+
+
+@dataclass(slots=True)
+class Call:
+    """A task whose nodes are shared by others, on inputs of its own.
+
+    Attributes
+    ----------
+    body : callable
+        The shared nodes.
+    inputs : sequence of tuple
+        Under which key they find what: keys, and what gets the values.
+    """
+
+    body: Node
+    inputs: Sequence[tuple[Key, Node]]
+
+    def __call__(self, values: Mapping[Key, Any]) -> Any:
+        """Run the nodes; `values` has what the inputs need."""
+        return self.body({key: node(values) for key, node in self.inputs})
+
+
+def _note(error: BaseException, key: Key, last: Key) -> None:
+    if key != last:
+        # An exception that takes no notes must still arrive as itself.
+        with suppress(Exception):
+            error.add_note(f"amorsize: raised by {key!r}, a part of {last!r}")

@@ -1,0 +1,362 @@
+"""The one loop: does what the core says, waits once for all that can happen.
+
+::
+
+    core.handle(events) -> actions          decides
+         ^                   |
+         |                   v
+    events <---- caller (this thread), side thread, threads, worker processes
+         `---- one wait: the threads' mailbox, each worker's pipe, each worker's end
+
+Covers the run of one graph. Does not cover what comes before and after: lowering,
+callbacks, nesting of results, the record; see `scheduler`.
+"""
+
+from __future__ import annotations
+
+import select
+import selectors
+from collections.abc import Callable
+from contextlib import ExitStack
+from contextvars import copy_context
+from time import perf_counter, sleep
+from typing import Any, NoReturn, Protocol, assert_never
+
+from dask.sizeof import sizeof
+
+from amorsize_dask.core.events import (
+    CALLER,
+    SIDE,
+    Action,
+    BatchDone,
+    Drop,
+    Event,
+    GiveUp,
+    Immovable,
+    Run,
+    StartFailed,
+    StartWorkers,
+    WorkerReady,
+)
+from amorsize_dask.core.model import Lane
+from amorsize_dask.core.scheduling import Scheduling
+from amorsize_dask.errors import LaneError, SerializationError, WorkerLostError
+from amorsize_dask.execute.batch import BatchResult, run_batch
+from amorsize_dask.execute.graph import TaskGraph
+from amorsize_dask.execute.inner_threads import limit_inner_threads
+from amorsize_dask.execute.pool import ProcessWorker, WorkerPool
+from amorsize_dask.execute.processes import ProcessLane, Tag
+from amorsize_dask.execute.side import SideWatch
+from amorsize_dask.execute.store import Store
+from amorsize_dask.execute.threads import Mailbox, ThreadWorker
+from amorsize_dask.measure.gil import WATCH_INTERVAL_S
+from amorsize_dask.measure.size import measure_pickled
+
+#: Seconds of a sample from which on its sizes are measured. Shorter ones are cheaper
+#: to run than to pickle, and their real sizes come with the first batch that is sent.
+SIZE_S = 0.0005
+
+
+class TaskObserver(Protocol):
+    """Is told of each task that starts and that has finished."""
+
+    def pretask(self, task: int) -> None:
+        """Note a task that is about to start or to be sent."""
+
+    def posttask(self, task: int, value: Any, worker_id: str) -> None:
+        """Note a task whose result has come."""
+
+
+class Execution:
+    """The run of one graph.
+
+    Parameters
+    ----------
+    tasks : TaskGraph
+        What to run.
+    scheduling : Scheduling
+        The core, at its start.
+    pool : WorkerPool
+        Where worker processes come from and go back to.
+    observer : TaskObserver, optional
+        Is told of each task.
+    on_worker_ready : callable, optional
+        Called with each worker process that has booted.
+    rerun_failed : bool, optional
+        Run a task that failed again in the calling thread, for a debugger.
+
+    Attributes
+    ----------
+    store : Store
+        The values.
+    decision_times : list of float
+        For each of the core's decisions the seconds since the start of the run.
+    n_workers : dict of Lane to int
+        Most workers that each lane had.
+    """
+
+    def __init__(
+        self,
+        tasks: TaskGraph,
+        scheduling: Scheduling,
+        pool: WorkerPool,
+        *,
+        observer: TaskObserver | None = None,
+        on_worker_ready: Callable[[ProcessWorker], None] = lambda worker: None,
+        rerun_failed: bool = False,
+    ) -> None:
+        self.store = Store(tasks)
+        self.decision_times: list[float] = []
+        self.n_workers: dict[Lane, int] = dict.fromkeys(Lane, 0)
+        self._tasks = tasks
+        self._core = scheduling
+        self._pool = pool
+        self._observer = observer
+        self._start = perf_counter()
+        self._selector = selectors.DefaultSelector()
+        self._resources = ExitStack()
+        self._mailbox: Mailbox | None = None
+        self._threads: dict[int, ThreadWorker] = {}
+        self._rerun_failed = rerun_failed
+        self._side = SideWatch()
+        # Stages of which a result's size is known, in memory and as a pickle.
+        self._sized: set[int] = set()
+        self._weighed: set[int] = set()
+        self.processes = ProcessLane(
+            pool,
+            self.store,
+            self._selector,
+            self._receive,
+            self._fail,
+            on_worker_ready,
+        )
+
+    def run(self) -> None:
+        """Run all tasks; afterwards `store` has the wanted values.
+
+        Raises
+        ------
+        BaseException
+            What a task raised, as itself, with a note that names key and lane.
+        WorkerLostError
+            If a task's workers died too often.
+        LaneError, SerializationError
+            If no lane is left for a stage.
+        KeyboardInterrupt
+            On Ctrl-C. After any of these no task is left running, except in threads,
+            which end after their present task.
+        """
+        is_interrupted = False
+        try:
+            actions = self._core.handle()
+            while not self._core.is_finished:
+                events = self._perform(actions)
+                actions = self._core.handle(*(events or self._wait()))
+                self._stamp_decisions()
+            self._perform(actions)
+        except (KeyboardInterrupt, SystemExit):
+            for thread in self._threads.values():
+                thread.interrupt()
+            is_interrupted = True
+            raise
+        except BaseException:
+            for thread in self._threads.values():
+                thread.cancel()
+            raise
+        else:
+            for thread in self._threads.values():
+                thread.stop()
+            for thread in self._threads.values():
+                thread.join()
+        finally:
+            self.processes.release()
+            if is_interrupted:
+                self._pool.close()
+            self._resources.close()
+            self._selector.close()
+
+    # -- doing ----------------------------------------------------------------------
+
+    def _perform(self, actions: list[Action]) -> list[Event]:
+        """Carry out actions; return what has happened at once."""
+        events: list[Event] = []
+        for action in actions:
+            match action:
+                case Run():
+                    events += self._give(action)
+                case StartWorkers():
+                    events += self._start_workers(action)
+                case Drop():
+                    self.store.drop(action.tasks)
+                case GiveUp():
+                    self._give_up(action)
+                case _:
+                    assert_never(action)
+        if events and self._selector.get_map():
+            # The calling thread may have been busy; see what came meanwhile.
+            events += self._poll(0)
+        return events
+
+    def _give(self, action: Run) -> list[Event]:
+        number, tasks = action.worker, action.tasks
+        if self._observer is not None:
+            for task in tasks:
+                self._observer.pretask(task)
+        if number == CALLER:
+            result = run_batch(self.store.items(tasks), self.store.values)
+            self._take_result(result, Lane.INLINE, "caller")
+            return [BatchDone(CALLER, result.outcomes)]
+        if number == SIDE:
+            side = self._threads.get(SIDE) or self._start_thread(SIDE)
+            self._side.begin(side, watched=action.watched)
+            side.give(self.store.items(tasks))
+            return []
+        if number in self._threads:
+            self._threads[number].give(self.store.items(tasks))
+            return []
+        return self.processes.give(number, tasks)
+
+    def _start_workers(self, action: StartWorkers) -> list[Event]:
+        events: list[Event] = []
+        if action.lane is Lane.PROCESSES:
+            events += self.processes.start(action.workers)
+        else:
+            events += self._start_threads(action.workers)
+        self.n_workers[action.lane] += len(action.workers)
+        return events
+
+    def _start_threads(self, numbers: tuple[int, ...]) -> list[Event]:
+        if not self.n_workers[Lane.THREADS]:
+            self._resources.enter_context(limit_inner_threads(len(numbers)))
+        events: list[Event] = []
+        for i, number in enumerate(numbers):
+            try:
+                self._start_thread(number)
+            except RuntimeError as error:
+                return [*events, StartFailed(Lane.THREADS, numbers[i:], str(error))]
+            events.append(WorkerReady(number))
+        return events
+
+    def _start_thread(self, number: int) -> ThreadWorker:
+        if self._mailbox is None:
+            self._mailbox = Mailbox()
+            self._resources.callback(self._mailbox.close)
+            self._selector.register(self._mailbox, selectors.EVENT_READ)
+        thread = self._threads[number] = ThreadWorker(
+            number, self._mailbox, self.store.values, copy_context()
+        )
+        return thread
+
+    # -- waiting --------------------------------------------------------------------
+
+    def _wait(self) -> list[Event]:
+        """Wait until something has happened."""
+        while True:
+            timeout_s = self._side.timeout_s()
+            if self._side.is_watching:
+                start = perf_counter()
+                _sleep_until(self._selector, WATCH_INTERVAL_S)
+                self._side.note_sleep(perf_counter() - start)
+                timeout_s = 0
+            events = self._poll(timeout_s)
+            if events:
+                return events
+            glimpse = self._side.glimpse()
+            if glimpse is not None:
+                return [glimpse]
+
+    def _poll(self, timeout_s: float | None) -> list[Event]:
+        events: list[Event] = []
+        for key, mask in self._selector.select(timeout_s):
+            if isinstance(key.data, Tag):
+                events += self.processes.handle(key.data, mask)
+            else:
+                events += self._take_mail()
+        return events
+
+    def _take_mail(self) -> list[Event]:
+        assert self._mailbox is not None
+        events: list[Event] = []
+        for number, result in self._mailbox.take():
+            lane = Lane.INLINE if number == SIDE else Lane.THREADS
+            self._take_result(result, lane, f"thread {self._threads[number].ident}")
+            done = BatchDone(number, result.outcomes)
+            if number == SIDE:
+                done.gil_fraction = self._side.end(result.outcomes)
+                events += self._measure_sizes(done, result)
+            events.append(done)
+        return events
+
+    # -- results --------------------------------------------------------------------
+
+    def _take_result(self, result: BatchResult, lane: Lane, worker_id: str) -> None:
+        stage_of = self._tasks.graph.stage_of
+        for i, (outcome, value) in enumerate(
+            zip(result.outcomes, result.values, strict=True)
+        ):
+            stage = stage_of[outcome.task]
+            if stage not in self._sized:
+                # What it takes in memory has to do for what it would as a pickle.
+                self._sized.add(stage)
+                result.outcomes[i] = outcome._replace(out_bytes=sizeof(value))
+            self._receive(outcome.task, value, worker_id)
+        if result.failure is not None:
+            self._fail(*result.failure, lane)
+
+    def _receive(self, task: int, value: Any, worker_id: str) -> None:
+        self.store.put(task, value)
+        if self._observer is not None:
+            self._observer.posttask(task, value, worker_id)
+
+    def _measure_sizes(self, done: BatchDone, result: BatchResult) -> list[Event]:
+        """Measure what it would cost to run a sampled task elsewhere, on the first."""
+        if not done.outcomes or done.outcomes[0].seconds < SIZE_S:
+            return []
+        stage = self._tasks.graph.stage_of[done.outcomes[0].task]
+        if stage in self._weighed:
+            return []
+        self._weighed.add(stage)
+        task = done.outcomes[0].task
+        sent = self.store.items([task]), self.store.arguments([task])
+        try:
+            in_bytes = measure_pickled(sent).n_bytes
+            out_bytes = measure_pickled(result.values[0]).n_bytes
+        except Exception as error:
+            reason = f"it can't be pickled: {type(error).__name__}: {error}"
+            return [Immovable(task, reason)]
+        done.in_bytes = in_bytes * len(done.outcomes)
+        done.outcomes[0] = done.outcomes[0]._replace(out_bytes=out_bytes)
+        return []
+
+    def _fail(self, task: int, error: BaseException, lane: Lane) -> NoReturn:
+        if self._rerun_failed:
+            self._tasks.nodes[task](self.store.arguments([task]))
+        key = self._tasks.keys[task]
+        error.add_note(
+            f"amorsize: raised by task {key!r} of stage "
+            f"{self._tasks.stage_name(task)!r} in lane {lane}"
+        )
+        raise error
+
+    def _give_up(self, action: GiveUp) -> NoReturn:
+        key = self._tasks.keys[action.task]
+        if action.kind == "lost":
+            raise WorkerLostError(key, action.reason, action.n_attempts)
+        if action.kind == "immovable":
+            raise SerializationError(key, "task or its result", action.reason)
+        raise LaneError(self._tasks.stage_name(action.task), action.reason)
+
+    def _stamp_decisions(self) -> None:
+        n_new = len(self._core.decisions) - len(self.decision_times)
+        if n_new:
+            self.decision_times += [perf_counter() - self._start] * n_new
+
+
+def _sleep_until(selector: selectors.BaseSelector, timeout_s: float) -> None:
+    """Wait for anything in the selector, for a time below its own resolution."""
+    try:
+        fileno = selector.fileno()  # type: ignore[attr-defined]
+        select.select([fileno], [], [], timeout_s)
+    except (AttributeError, ValueError):
+        # No descriptor of its own, or one too large for select.
+        sleep(timeout_s)

@@ -1,0 +1,248 @@
+"""The worker processes of a scheduler, kept between its runs.
+
+A run takes workers out and gives them back; two runs at the same time never share
+one. What comes back busy or dead is not kept.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+import weakref
+from collections import deque
+from contextlib import suppress
+from time import perf_counter
+
+from amorsize_dask.errors import ArgumentError, WorkerStartError
+from amorsize_dask.execute.channel import CallerChannel
+from amorsize_dask.execute.launch import (
+    ForkserverLauncher,
+    Launcher,
+    SpawnLauncher,
+    hold_interrupts,
+)
+
+#: How worker processes may be started.
+START_METHODS = ("forkserver", "spawn")
+
+
+class ProcessWorker:
+    """A worker process, as the caller sees it.
+
+    Attributes
+    ----------
+    channel : CallerChannel
+        The caller's end of its pipe.
+    pid : int or None
+        Its process; ``None`` until it has answered for the first time.
+    sentinel : int or None
+        A descriptor that becomes readable when the process ends, where the system
+        has such a thing.
+    batches : deque of (list of int, int)
+        The tasks of each batch that it was sent and has not answered, and its bytes.
+    state : bytes
+        The state of the caller that it was sent last.
+    asked_at : float
+        When it was asked for, by `time.perf_counter`.
+    ready_at : float
+        When it was up, by its own `time.perf_counter`, which is the system's. The
+        caller may have been busy and have heard of it later.
+    is_first : bool
+        Whether nothing was up then.
+    """
+
+    def __init__(
+        self, channel: CallerChannel, *, asked_at: float, is_first: bool
+    ) -> None:
+        self.asked_at = asked_at
+        self.ready_at = asked_at
+        self.is_first = is_first
+        self.channel = channel
+        self.pid: int | None = None
+        self.sentinel: int | None = None
+        self.batches: deque[tuple[list[int], int]] = deque()
+        self.state = b""
+
+    def set_up(self, pid: int, ready_at: float) -> None:
+        """Note the process that has answered, and when it did."""
+        self.pid = pid
+        self.ready_at = ready_at
+        if hasattr(os, "pidfd_open"):
+            with suppress(OSError):  # an old kernel: the end of its pipe has to do
+                self.sentinel = os.pidfd_open(pid)
+
+    def close(self) -> None:
+        """Let go of it; if it is idle, it ends."""
+        self.channel.close()
+        if self.sentinel is not None:
+            os.close(self.sentinel)
+            self.sentinel = None
+
+    def is_up(self) -> bool:
+        """Whether its pipe is open: one that has ended shows it by closing it."""
+        self.channel.receive()
+        return self.channel.is_open
+
+    def end(self) -> None:
+        """End its process at once; whoever has it taken out sees the pipe close."""
+        with suppress(ProcessLookupError):
+            if self.sentinel is not None:
+                signal.pidfd_send_signal(self.sentinel, signal.SIGKILL)
+            elif self.pid is not None and self.channel.is_open:
+                # One that has ended by itself has left its number to others.
+                os.kill(self.pid, signal.SIGKILL)
+
+    def kill(self) -> None:
+        """End it at once and let go of it."""
+        if self.sentinel is None:
+            self.is_up()
+        self.end()
+        self.pid = None
+        self.close()
+
+
+class WorkerPool:
+    """Starts worker processes and keeps the idle ones.
+
+    Parameters
+    ----------
+    start_method : {"forkserver", "spawn"}
+        How workers are started.
+    idle_s : float or None
+        Seconds without work after which a worker ends by itself; ``None``: never.
+
+    Raises
+    ------
+    ArgumentError
+        If the start method is an unknown one.
+    """
+
+    def __init__(self, start_method: str, idle_s: float | None) -> None:
+        if start_method not in START_METHODS:
+            expected = f"the start methods are {', '.join(START_METHODS)}"
+            raise ArgumentError("start_method", start_method, expected)
+        self._start_method = start_method
+        self._idle_s = idle_s
+        self._lock = threading.Lock()
+        self._forget()
+        _pools.add(self)
+
+    def _forget(self) -> None:
+        """Start anew, without touching what was started."""
+        kind = (
+            ForkserverLauncher if self._start_method == "forkserver" else SpawnLauncher
+        )
+        self._launcher: Launcher = kind(self._idle_s)
+        self._idle: list[ProcessWorker] = []
+        self._lent: set[ProcessWorker] = set()
+
+    @property
+    def n_idle(self) -> int:
+        """How many workers are ready to be taken."""
+        return len(self._idle)
+
+    def take(self, n: int) -> list[ProcessWorker]:
+        """Take out up to `n` workers that are up and idle."""
+        with self._lock:
+            taken: list[ProcessWorker] = []
+            while self._idle and len(taken) < n:
+                worker = self._idle.pop()
+                if worker.is_up():
+                    taken.append(worker)
+                else:
+                    worker.close()
+            self._lent.update(taken)
+            return taken
+
+    def boot(self, n: int) -> list[ProcessWorker]:
+        """Start `n` workers in the background.
+
+        Raises
+        ------
+        WorkerStartError
+            If the system won't; those that were started end when they are up.
+        """
+        with hold_interrupts(), self._lock:
+            booted: list[ProcessWorker] = []
+            try:
+                for _ in range(n):
+                    is_first = not (booted or self.pids())
+                    asked_at = perf_counter()
+                    channel = CallerChannel(self._launcher.launch())
+                    booted.append(
+                        ProcessWorker(channel, asked_at=asked_at, is_first=is_first)
+                    )
+            except BaseException as error:
+                for worker in booted:
+                    worker.close()
+                if isinstance(error, OSError):
+                    message = f"Worker processes can't be started: {error}"
+                    raise WorkerStartError(message) from error
+                raise
+            self._lent.update(booted)
+            return booted
+
+    def ending(self, worker: ProcessWorker) -> str:
+        """Say how a worker that has gone ended, and forget it."""
+        self._lent.discard(worker)
+        worker.close()
+        if worker.pid is None:
+            return "not getting up"
+        return self._launcher.ending(worker.pid)
+
+    def give_back(self, worker: ProcessWorker) -> None:
+        """Put a worker back that is up, or kill it if it isn't idle."""
+        with self._lock:
+            # Otherwise the pool was closed while it was taken out.
+            is_known = worker in self._lent
+            self._lent.discard(worker)
+            is_idle = worker.pid is not None and not worker.batches
+            if not (is_known and is_idle and worker.channel.is_open):
+                worker.kill()
+            else:
+                self._idle.append(worker)
+
+    def pids(self) -> set[int]:
+        """Return all processes that this pool keeps running."""
+        workers = [*self._idle, *self._lent]
+        pids = {worker.pid for worker in workers if worker.pid is not None}
+        return pids | self._launcher.pids()
+
+    def close(self) -> None:
+        """End all workers, also those that are taken out; can be called twice.
+
+        A run that has taken some out loses them: it sees their pipes close, which it
+        couldn't if they were closed here.
+        """
+        with self._lock:
+            for worker in self._idle:
+                worker.kill()
+            for worker in self._lent:
+                worker.end()
+            self._idle.clear()
+            self._lent.clear()
+            self._launcher.close()
+
+
+#: Every pool of this process.
+_pools: weakref.WeakSet[WorkerPool] = weakref.WeakSet()
+
+
+def live_processes() -> set[int]:
+    """Return the processes that the pools of this process keep running."""
+    return {pid for pool in _pools for pid in pool.pids()}
+
+
+def _forget_all() -> None:
+    # In a process that the user has forked, the workers are its parent's.
+    for pool in _pools:
+        pool._lock = threading.Lock()
+        for worker in (*pool._idle, *pool._lent):
+            worker.close()
+        pool._launcher.forget()
+        pool._forget()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget_all)

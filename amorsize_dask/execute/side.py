@@ -1,0 +1,99 @@
+"""Looking at what the side thread is doing while it does it.
+
+The loop sleeps in short steps meanwhile: how late it wakes tells how long the GIL is
+held. A task that turns out to be long is known for what it is after some tens of
+milliseconds, and doesn't hold the others back.
+"""
+
+from __future__ import annotations
+
+from time import perf_counter
+
+from amorsize_dask.core.events import Glimpse, Outcome
+from amorsize_dask.execute.threads import ThreadWorker
+from amorsize_dask.measure.gil import WATCH_INTERVAL_S, GilWatch
+
+#: Seconds after which the core gets a first glimpse of a task that the side thread
+#: runs; further ones when it has run twice as long as at the last. Smaller: the GIL
+#: share rests on a few wake-ups; larger: the other cores wait for the first task.
+GLIMPSE_S = 0.03
+
+
+class SideWatch:
+    """What is known of the batch that the side thread has in hand."""
+
+    def __init__(self) -> None:
+        self._is_busy = False
+        self._is_watched = False
+        self._watch = GilWatch()
+        self._thread: ThreadWorker | None = None
+        self._start = 0.0
+        self._demand_start_s: float | None = None
+        self._next_s = GLIMPSE_S
+
+    @property
+    def is_watching(self) -> bool:
+        """Whether to sleep in short steps that tell how long the GIL is held."""
+        return self._is_busy and self._is_watched and self._next_s == GLIMPSE_S
+
+    def begin(self, thread: ThreadWorker, *, watched: bool) -> None:
+        """Note that the thread is being given a batch."""
+        self._is_busy = True
+        self._is_watched = watched
+        self._watch = GilWatch()
+        self._thread = thread
+        self._demand_start_s = thread.read_demand_s() if watched else None
+        self._start = perf_counter()
+        self._next_s = GLIMPSE_S
+
+    def end(self, outcomes: list[Outcome]) -> float | None:
+        """Note that the batch is done, and what it computed rather than waited.
+
+        Returns
+        -------
+        float or None
+            The GIL share; ``None`` if the batch wasn't watched, or for too short.
+        """
+        # Not until now: it may have been done for a while.
+        seconds = sum(outcome.seconds for outcome in outcomes)
+        cpu_fraction = self._cpu_fraction(seconds)
+        self._is_busy = False
+        if not self._is_watched:
+            return None
+        if cpu_fraction is not None:
+            outcomes[:] = [
+                outcome._replace(cpu_s=cpu_fraction * outcome.seconds)
+                for outcome in outcomes
+            ]
+        return self._watch.gil_fraction
+
+    def note_sleep(self, took_s: float) -> None:
+        """Count a sleep of `WATCH_INTERVAL_S` that took this long."""
+        if took_s >= WATCH_INTERVAL_S:
+            self._watch.note(WATCH_INTERVAL_S, took_s)
+
+    def timeout_s(self) -> float | None:
+        """Return the seconds until the next glimpse is due."""
+        if not self._is_busy:
+            return None
+        return max(0.0, self._start + self._next_s - perf_counter())
+
+    def glimpse(self) -> Glimpse | None:
+        """Return what is to be seen of the batch, if that is due."""
+        seconds = perf_counter() - self._start
+        if not self._is_busy or seconds < self._next_s:
+            return None
+        self._next_s = 2 * seconds
+        cpu_fraction = self._cpu_fraction(seconds)
+        gil_fraction = self._watch.gil_fraction if self._is_watched else None
+        return Glimpse(
+            seconds, 1.0 if cpu_fraction is None else cpu_fraction, gil_fraction
+        )
+
+    def _cpu_fraction(self, seconds: float) -> float | None:
+        if self._demand_start_s is None or self._thread is None or not seconds:
+            return None
+        demand_s = self._thread.read_demand_s()
+        if demand_s is None:
+            return None
+        return min(1.0, (demand_s - self._demand_start_s) / seconds)

@@ -1,0 +1,115 @@
+"""Values as bytes: pickle 5 with large buffers beside it, and frames to send them in.
+
+A message is a list of parts. The first is a pickle, the others are the buffers that
+it refers to, which are never copied into it. On the wire a message is a frame: how
+many parts, how long each is, and the parts.
+"""
+
+from __future__ import annotations
+
+import pickle
+import struct
+from collections.abc import Sequence
+from io import BytesIO
+from types import CodeType
+from typing import Any
+
+import cloudpickle
+
+#: What can be sent: anything with contiguous bytes.
+Part = bytes | bytearray | memoryview
+
+#: Bytes below which a buffer stays inside the pickle. Smaller: lists of small arrays
+#: become thousands of parts; larger: larger buffers are copied once more.
+OUT_OF_BAND_BYTES = 8192
+
+COUNT = struct.Struct("<I")
+
+
+def dump(value: Any) -> list[Part]:
+    """Pickle a value into parts.
+
+    The C pickler is tried first. It names functions and classes by their module, so
+    where that module is ``__main__``, which in a worker is another one, and where the
+    user has registered a module to be pickled by value, cloudpickle does it.
+
+    Raises
+    ------
+    Exception
+        Whatever the pickler raises for a value that can't be pickled: `TypeError`,
+        `pickle.PicklingError`, `AttributeError`, `RecursionError` or what a
+        ``__reduce__`` of the user's raises.
+    """
+    if not cloudpickle.list_registry_pickle_by_value():
+        try:
+            parts = _dump_with(pickle.dumps, value)
+        except Exception:
+            # A lambda, a closure or a local class: cloudpickle's own error, if it
+            # has one too, is the one to tell.
+            return _dump_with(_dumps_by_value, value)
+        if b"__main__" not in parts[0]:
+            return parts
+    return _dump_with(_dumps_by_value, value)
+
+
+def _dumps_by_value(value: Any, **options: Any) -> bytes:
+    with BytesIO() as file:
+        _Pickler(file, **options).dump(value)
+        return file.getvalue()
+
+
+def _reduce_code(code: CodeType) -> tuple[Any, ...]:
+    make, arguments = cloudpickle.Pickler.dispatch_table[CodeType](code)
+    return _rebuild_code, (make, arguments, code.co_filename)
+
+
+def _rebuild_code(make: Any, arguments: Any, filename: str) -> CodeType:
+    code: CodeType = make(*arguments)
+    return code.replace(co_filename=filename)
+
+
+class _Pickler(cloudpickle.Pickler):  # type: ignore[misc] # it has no type hints
+    """Keeps the name of the file that code is from, for tracebacks and warnings."""
+
+    dispatch_table = cloudpickle.Pickler.dispatch_table.new_child(
+        {CodeType: _reduce_code}
+    )
+
+
+def _dump_with(dumps: Any, value: Any) -> list[Part]:
+    buffers: list[memoryview] = []
+
+    def keep(buffer: pickle.PickleBuffer) -> bool:
+        view = buffer.raw()
+        if view.nbytes < OUT_OF_BAND_BYTES:
+            return True
+        buffers.append(view)
+        return False
+
+    return [dumps(value, protocol=5, buffer_callback=keep), *buffers]
+
+
+def load(parts: Sequence[Part]) -> Any:
+    """Rebuild a value; arrays are writable if the parts are."""
+    return pickle.loads(parts[0], buffers=parts[1:])
+
+
+def count_bytes(parts: Sequence[Part]) -> int:
+    """Return the bytes of all parts together."""
+    return sum(
+        part.nbytes if isinstance(part, memoryview) else len(part) for part in parts
+    )
+
+
+def frame(parts: Sequence[Part]) -> list[Part]:
+    """Return what is to be sent for a message, in order."""
+    sizes = [
+        part.nbytes if isinstance(part, memoryview) else len(part) for part in parts
+    ]
+    head = struct.pack(f"<I{len(sizes)}Q", len(sizes), *sizes)
+    return [head, *(part for part, size in zip(parts, sizes, strict=True) if size)]
+
+
+def unpack_sizes(data: Part) -> tuple[int, ...]:
+    """Return the sizes of the parts from the bytes that follow the count."""
+    return struct.unpack(f"<{len(data) // 8}Q", data)

@@ -1,0 +1,199 @@
+"""Which tasks only pass values along, and so belong where the values are.
+
+Nothing here may run a user's code, nor work that is worth sending elsewhere. Functions
+are known by identity. They are looked up in modules that someone else has imported: if
+Dask's bag hasn't been, no graph has its functions. Names that a release of Dask doesn't
+have are left out.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable
+from enum import Enum, auto
+from operator import getitem
+from typing import Any
+
+from dask._task_spec import Task
+
+from amorsize_dask.execute.graph import Key
+from amorsize_dask.lowering.aliases import Resolution
+from amorsize_dask.lowering.functions import function_of, unwrap
+from amorsize_dask.lowering.traversal import RUN_FUSED, Traversal
+
+
+class Kind(Enum):
+    """What a task does with the values that it needs."""
+
+    #: It computes something.
+    WORK = auto()
+    #: It takes a part out of a value. A worker would get the whole of it.
+    PART = auto()
+    #: It waits for values and makes nothing of them.
+    WAIT = auto()
+    #: It makes a folder that is removed with the process that made it, or never.
+    FOLDER = auto()
+    #: It puts references to values into a container.
+    CONTAINER = auto()
+    #: It puts the items of values one after another.
+    CONCATENATION = auto()
+
+
+_FUNCTIONS = {
+    "dask.bag.chunk:barrier": Kind.WAIT,
+    "dask.graph_manipulation:chunks.checkpoint": Kind.WAIT,
+    "builtins:dict.get": Kind.PART,
+    "dask._task_spec:NestedContainer.to_container": Kind.CONTAINER,
+    "dask._task_spec:_identity_cast": Kind.CONTAINER,
+    "dask.bag.core:finalize_item": Kind.CONTAINER,
+    "dask.delayed:single_key": Kind.CONTAINER,
+    "dask.graph_manipulation:chunks.bind": Kind.CONTAINER,
+    "dask.array.core:finalize": Kind.CONCATENATION,
+    "dask.bag.core:finalize": Kind.CONCATENATION,
+    "dask.dataframe.core:_concat": Kind.CONCATENATION,
+    "tlz:concat": Kind.CONCATENATION,
+}
+
+#: Where a bag's partition is cut up; what takes the pieces gets the whole list.
+_SPLIT = "dask.bag.core:split"
+
+#: Called on a container or a concatenation they make one; called on a value they may
+#: run the generator that it is.
+_CASTS = (list, tuple, set, dict)
+
+
+def find_bookkeeping(
+    traversal: Traversal, resolution: Resolution, tasks: list[int]
+) -> set[int]:
+    """Return the tasks that belong into the caller.
+
+    A part is taken there whoever needs it. What waits does so there unless it can be
+    a link in the chain of what it waits for, and a container is made there unless it
+    can be one in the chain of what needs it. A concatenation is made there if its value
+    has to come there anyway, since only the user and other bookkeeping need it.
+
+    Parameters
+    ----------
+    traversal, resolution
+        The graph.
+    tasks : list of int
+        The nodes that are tasks, each after its dependencies.
+    """
+    kinds = _Kinds(traversal, resolution)
+    needed = resolution.needed
+    bookkeeping: set[int] = set()
+    has_working_user: set[int] = set()
+    may_join_user: set[int] = set()
+    for task in reversed(tasks):
+        match kinds.of(task):
+            case Kind.WORK:
+                belongs_here = False
+            case Kind.PART | Kind.FOLDER:
+                belongs_here = True
+            case Kind.WAIT:
+                belongs_here = not resolution.follows(task)
+            case Kind.CONTAINER:
+                belongs_here = task not in may_join_user
+            case Kind.CONCATENATION:
+                belongs_here = task not in has_working_user
+        if belongs_here:
+            bookkeeping.add(task)
+            continue
+        has_working_user.update(needed[task])
+        if resolution.follows(task):
+            may_join_user.add(needed[task][0])
+    return bookkeeping
+
+
+class _Kinds:
+    """Tells the kinds of the tasks of one graph."""
+
+    def __init__(self, traversal: Traversal, resolution: Resolution) -> None:
+        self._traversal = traversal
+        self._resolution = resolution
+        # By the identity of functions, since not all of them can be hashed. The graph
+        # keeps them alive meanwhile.
+        self._kinds = {
+            id(function): kind
+            for name, kind in _FUNCTIONS.items()
+            if (function := _look_up(name)) is not None
+        }
+        self._split = _look_up(_SPLIT)
+
+    def of(self, task: int) -> Kind:
+        """Return the kind of a task."""
+        node = self._traversal.nodes[task]
+        if not isinstance(node, Task):
+            return Kind.WORK
+        if node.func is RUN_FUSED:
+            # Only at the end of a graph is it ever bookkeeping, and there are few.
+            if task not in self._resolution.wanted:
+                return Kind.WORK
+            return _combine(Kind.CONTAINER, map(self._of_argument, _fused(node)))
+        if node.func is getitem and self._takes_piece(node):
+            return Kind.PART
+        return self._of_node(node)
+
+    def _of_node(self, node: Task) -> Kind:
+        function = node.func
+        kind = self._kinds.get(id(function))
+        if kind is None:
+            kind = self._classify(function)
+            self._kinds[id(function)] = kind
+        if kind is Kind.WORK:
+            return kind
+        if function in _CASTS and not isinstance(node.args[0], Task):
+            return Kind.WORK
+        arguments = (*node.args, *node.kwargs.values())
+        return _combine(kind, map(self._of_argument, arguments))
+
+    def _of_argument(self, argument: Any) -> Kind | None:
+        """Return what is done to make an argument; ``None``: nothing."""
+        return self._of_node(argument) if isinstance(argument, Task) else None
+
+    def _classify(self, function: Any) -> Kind:
+        if any(function is cast for cast in _CASTS):
+            return Kind.CONTAINER
+        module = getattr(unwrap(function), "__module__", None)
+        if isinstance(module, str) and module.split(".")[0] == "partd":
+            return Kind.FOLDER
+        return Kind.WORK
+
+    def _takes_piece(self, node: Task) -> bool:
+        """Whether a getitem takes one piece of a bag's partition that was cut up."""
+        if len(node.args) != 2 or not isinstance(node.args[1], int):
+            return False
+        traversal = self._traversal
+        keys = iter(node.dependencies)
+        producer = traversal.nodes[
+            self._resolution.targets[traversal.number_of[next(keys)]]
+        ]
+        return (
+            next(keys, None) is None
+            and isinstance(producer, Task)
+            and function_of(producer) is self._split
+        )
+
+
+def _combine(kind: Kind, inner_kinds: Iterable[Kind | None]) -> Kind:
+    """Return the kind of a task from its function's and its inner tasks' kinds."""
+    for inner in inner_kinds:
+        if inner in (None, Kind.CONTAINER, kind):
+            continue
+        if inner is not Kind.CONCATENATION or kind is not Kind.CONTAINER:
+            return Kind.WORK
+        kind = Kind.CONCATENATION
+    return kind
+
+
+def _fused(node: Task) -> Iterable[Any]:
+    tasks: dict[Key, Any] = node.args[0]
+    return tasks.values()
+
+
+def _look_up(name: str) -> Any:
+    module, _, path = name.partition(":")
+    found: Any = sys.modules.get(module)
+    for part in path.split("."):
+        found = getattr(found, part, None)
+    return found

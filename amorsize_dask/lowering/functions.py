@@ -1,0 +1,34 @@
+"""What a task calls: the function below Dask's and functools' wrappers."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+
+from dask._task_spec import GraphNode, Task
+from dask.utils import apply
+
+from amorsize_dask.lowering.traversal import RUN_FUSED
+
+
+def function_of(node: GraphNode) -> Any:
+    """Return what a node calls; of a fused task what the last of its tasks calls.
+
+    ``None`` for a node that calls nothing.
+    """
+    while isinstance(node, Task) and node.func is RUN_FUSED:
+        tasks, last = node.args[:2]
+        node = tasks[last]
+    if not isinstance(node, Task):
+        return None
+    function: Any = node.func
+    if function is apply and node.args:
+        function = node.args[0]
+    return unwrap(function)
+
+
+def unwrap(function: Any) -> Any:
+    """Return the function below partials."""
+    while isinstance(function, partial):
+        function = function.func
+    return function

@@ -1,0 +1,189 @@
+"""From a plain graph of Dask's nodes to the graph that the core and the lanes run."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from collections.abc import Set as AbstractSet
+from itertools import pairwise
+from typing import Any
+
+from dask._task_spec import Alias, DataNode, GraphNode
+
+from amorsize_dask.core.graph import Graph
+from amorsize_dask.execute.graph import Key, Node, TaskGraph
+from amorsize_dask.lowering.aliases import Resolution, resolve
+from amorsize_dask.lowering.bookkeeping import find_bookkeeping
+from amorsize_dask.lowering.fusing import Unfuser, fuse
+from amorsize_dask.lowering.keys import flatten
+from amorsize_dask.lowering.priority import prioritize
+from amorsize_dask.lowering.stages import find_stages
+from amorsize_dask.lowering.traversal import Traversal
+
+
+def lower(dsk: Mapping[Key, Any], keys: Any, *, fuse: bool = True) -> TaskGraph:
+    """Lower a graph to the tasks that the requested keys need.
+
+    Parameters
+    ----------
+    dsk : mapping of key to node
+        The graph, as `materialize` makes it. Values that aren't nodes are read as
+        Dask reads them: tuples that start with a callable are tasks.
+    keys : key or list of these, nested
+        What the user asked for.
+    fuse : bool, optional
+        Make linear chains one task each, known by its last key, and let values go by
+        the key of an alias. Without it each of the user's own tasks stays one, under
+        its own key.
+
+    Returns
+    -------
+    TaskGraph
+        Every node that isn't an alias or data is in one task.
+
+    Raises
+    ------
+    KeyError
+        If a requested key isn't in the graph.
+    ValueError
+        If a key that a task depends on isn't.
+    RuntimeError
+        If keys depend on each other in a circle.
+    """
+    flat = flatten(keys)
+    traversal = Traversal(dsk, flat)
+    nodes = traversal.nodes
+    resolution = resolve(
+        traversal, [traversal.number_of[key] for key in flat], may_rename=fuse
+    )
+    tasks = [
+        n for n in traversal.sequence if not isinstance(nodes[n], Alias | DataNode)
+    ]
+    bookkeeping = find_bookkeeping(traversal, resolution, tasks)
+    if fuse:
+        chains = _fuse(resolution, tasks, bookkeeping)
+    else:
+        chains = [[task] for task in tasks]
+    return _assemble(traversal, resolution, chains, bookkeeping)
+
+
+def _fuse(
+    resolution: Resolution, tasks: list[int], bookkeeping: AbstractSet[int]
+) -> list[list[int]]:
+    """Return the links of each chain; a task by itself is a chain of one.
+
+    Bookkeeping has its own place to run, so it stays apart.
+    """
+    chain_of: dict[int, list[int]] = {}
+    chains = []
+    for task in tasks:
+        if (
+            resolution.follows(task)
+            and task not in bookkeeping
+            and (before := resolution.needed[task][0]) not in bookkeeping
+        ):
+            chain = chain_of[before]
+            chain.append(task)
+        else:
+            chain = [task]
+            chains.append(chain)
+        chain_of[task] = chain
+    return chains
+
+
+def _assemble(
+    traversal: Traversal,
+    resolution: Resolution,
+    chains: list[list[int]],
+    bookkeeping: AbstractSet[int],
+) -> TaskGraph:
+    """Give the chains numbers by priority and gather what runs them."""
+    chains, dependencies = _order(chains, resolution)
+    keys, nodes = traversal.keys, traversal.nodes
+    targets = resolution.targets
+    known_as = [keys[name] for name in resolution.names]
+    constants = [i for i, node in enumerate(nodes) if isinstance(node, DataNode)]
+    # Other aliases lead to links inside of chains.
+    findable = {*constants, *(chain[-1] for chain in chains)}
+    stages = find_stages(chains, keys, nodes, bookkeeping)
+    return TaskGraph(
+        graph=Graph(
+            dependencies=dependencies,
+            stage_of=stages.stage_of,
+            n_stages=len(stages.names),
+            wanted=frozenset(
+                task
+                for task, chain in enumerate(chains)
+                if chain[-1] in resolution.wanted
+            ),
+            caller_stages=stages.bookkeeping,
+        ),
+        keys=[known_as[chain[-1]] for chain in chains],
+        nodes=_make_nodes(traversal, resolution, chains),
+        arguments=[
+            [known_as[i] for i in _find_inputs(resolution, chain)] for chain in chains
+        ],
+        constants={known_as[i]: nodes[i]() for i in constants},
+        aliases={
+            keys[number]: known_as[target]
+            for number, target in enumerate(targets)
+            if number != target in findable and known_as[target] != keys[number]
+        },
+        stages=stages.names,
+    )
+
+
+def _order(
+    chains: list[list[int]], resolution: Resolution
+) -> tuple[list[list[int]], list[list[int]]]:
+    """Return the chains by priority, and for each those that it depends on."""
+    position = {chain[-1]: i for i, chain in enumerate(chains)}
+    dependencies = [[position[i] for i in resolution.needed[c[0]]] for c in chains]
+    order = prioritize(dependencies)
+    if order is None:
+        return chains, dependencies
+    rank = {task: i for i, task in enumerate(order)}
+    return (
+        [chains[task] for task in order],
+        [[rank[i] for i in dependencies[task]] for task in order],
+    )
+
+
+def _find_inputs(resolution: Resolution, chain: list[int]) -> Iterable[int]:
+    """Return whose values a chain needs from outside."""
+    inputs = resolution.inputs[chain[0]]
+    if len(chain) == 1:
+        return inputs
+    found = dict.fromkeys(inputs)
+    for before, link in pairwise(chain):
+        if len(resolution.inputs[link]) > 1:
+            found |= dict.fromkeys(i for i in resolution.inputs[link] if i != before)
+    return found
+
+
+def _make_nodes(
+    traversal: Traversal, resolution: Resolution, chains: list[list[int]]
+) -> list[Node]:
+    """Return what runs each chain, looking up values by the keys they go by."""
+    keys, nodes, dependencies = traversal.keys, traversal.nodes, traversal.dependencies
+    names, targets = resolution.names, resolution.targets
+    gone = {i for i, target in enumerate(targets) if names[target] != i}
+
+    def find(number: int) -> GraphNode:
+        node = nodes[number]
+        if gone.isdisjoint(dependencies[number]):
+            return node
+        subs: dict[Any, Any] = {
+            keys[i]: keys[names[targets[i]]] for i in dependencies[number] if i in gone
+        }
+        return node.substitute(subs)
+
+    unfuser = Unfuser()
+    made: list[Node] = []
+    for chain in chains:
+        links = [find(number) for number in chain]
+        if len(links) == 1:
+            made.append(unfuser.convert(links[0]))
+        else:
+            link_keys = [keys[names[number]] for number in chain]
+            made.append(fuse(link_keys, links, unfuser))
+    return made

@@ -1,0 +1,53 @@
+"""In what order tasks should run, as far as they can."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from dask._task_spec import Task, TaskRef
+from dask.order import order
+
+
+def prioritize(dependencies: Sequence[Sequence[int]]) -> list[int] | None:
+    """Say in which order tasks should run, if not in that of their numbers.
+
+    Parameters
+    ----------
+    dependencies : sequence of sequence of int
+        For each task those that it needs, all lower numbers. The numbers come from
+        walking down from the results: what a task needs stands just before it.
+
+    Returns
+    -------
+    list of int or None
+        All tasks, each after its dependencies; ``None`` for the order as it is. Where
+        each value has one user that one holds as few values at once as any, and where
+        the graph is shallow it doesn't matter much. Otherwise Dask's order is taken,
+        which costs from 10 to 40 µs a task.
+    """
+    if _is_shallow(dependencies) or _is_forest(dependencies):
+        return None
+    n = len(dependencies)
+    # Where Dask has nothing to choose by, it goes by the keys as text.
+    keys = [f"{task:09}" for task in range(n)]
+    graph: dict[Any, Any] = {
+        keys[task]: Task(keys[task], _run, *(TaskRef(keys[d]) for d in needed))
+        for task, needed in enumerate(dependencies)
+    }
+    priorities = order(graph)
+    return sorted(range(n), key=lambda task: priorities[keys[task]])
+
+
+def _is_shallow(dependencies: Sequence[Sequence[int]]) -> bool:
+    """Whether no task needs one that needs another."""
+    return not any(dependencies[d] for needed in dependencies for d in needed)
+
+
+def _is_forest(dependencies: Sequence[Sequence[int]]) -> bool:
+    n_edges = sum(map(len, dependencies))
+    return n_edges == len({d for needed in dependencies for d in needed})
+
+
+def _run() -> None:
+    """Stand for a task."""

@@ -1,0 +1,159 @@
+"""Which tasks make up a stage: those that share a name and a function."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from collections.abc import Set as AbstractSet
+from dataclasses import dataclass
+from typing import Any
+
+from dask._task_spec import GraphNode
+from dask.utils import funcname, key_split
+
+from amorsize_dask.execute.graph import Key
+from amorsize_dask.lowering.functions import function_of
+
+#: Stages above which names are no longer looked at, since they seem to be the tasks'
+#: own, such as a file's name for each. Smaller: large queries lose stages that differ;
+#: larger: so many stages must each be measured, on a task or two.
+MAX_STAGES = 200
+
+#: Letters of a stage's name; a long chain's is cut there. Dask's own limit for the keys
+#: of fused tasks.
+MAX_NAME = 120
+
+
+@dataclass(frozen=True, slots=True)
+class Stages:
+    """The stages of a graph.
+
+    Attributes
+    ----------
+    stage_of
+        For each task the number of its stage.
+    names
+        For each stage its name, for people.
+    bookkeeping
+        The stages whose tasks are bookkeeping.
+    """
+
+    stage_of: list[int]
+    names: list[str]
+    bookkeeping: frozenset[int]
+
+
+def find_stages(
+    tasks: Sequence[Sequence[int]],
+    keys: Sequence[Key],
+    nodes: Sequence[GraphNode],
+    bookkeeping: AbstractSet[int],
+) -> Stages:
+    """Sort tasks into stages.
+
+    Parameters
+    ----------
+    tasks : sequence of sequence of int
+        For each task its nodes by number: one, or the links of a chain.
+    keys, nodes : sequence
+        By number.
+    bookkeeping : set of int
+        Nodes that are bookkeeping. They are tasks of their own.
+
+    Returns
+    -------
+    Stages
+        Tasks are of one stage if all their links share the prefix of their keys and
+        the function, and both or neither are bookkeeping. Digits at the end of a
+        prefix don't count, so that "x1" and "x2" are of one stage if they call the
+        same. Beyond `MAX_STAGES` only functions count.
+    """
+    found = _sort(tasks, keys, nodes, bookkeeping, _Steps(by_name=True))
+    if len(found.names) > MAX_STAGES:
+        found = _sort(tasks, keys, nodes, bookkeeping, _Steps(by_name=False))
+    return found
+
+
+def _sort(
+    tasks: Sequence[Sequence[int]],
+    keys: Sequence[Key],
+    nodes: Sequence[GraphNode],
+    bookkeeping: AbstractSet[int],
+    steps: _Steps,
+) -> Stages:
+    numbers: dict[tuple[Any, bool], int] = {}
+    stage_of = []
+    for links in tasks:
+        made: Any = steps.number(keys[links[0]], nodes[links[0]])
+        if len(links) > 1:
+            made = made, *(steps.number(keys[i], nodes[i]) for i in links[1:])
+        stage = numbers.setdefault((made, links[0] in bookkeeping), len(numbers))
+        stage_of.append(stage)
+    return Stages(
+        stage_of,
+        [_name(made, steps.names) for made, _ in numbers],
+        frozenset(stage for (_, is_book), stage in numbers.items() if is_book),
+    )
+
+
+def _name(made: int | tuple[int, ...], names: list[str]) -> str:
+    """Return the name of a stage: those of its links, each once, as Dask does."""
+    if isinstance(made, int):
+        return names[made]
+    joined = "-".join(dict.fromkeys(names[step] for step in made))
+    return joined if len(joined) <= MAX_NAME else f"{joined[: MAX_NAME - 1]}…"
+
+
+class _Steps:
+    """Gives one number to all nodes that do the same.
+
+    Attributes
+    ----------
+    names : list of str
+        For each number a name.
+    """
+
+    def __init__(self, *, by_name: bool) -> None:
+        self.names: list[str] = []
+        self._by_name = by_name
+        self._numbers: dict[tuple[str, Any], int] = {}
+        self._known: dict[tuple[Key, int], int] = {}
+
+    def number(self, key: Key, node: GraphNode) -> int:
+        # The keys of a layer share their first part, and what they call.
+        head = key[0] if type(key) is tuple and key else key
+        place = head, id(getattr(node, "func", None))
+        number = self._known.get(place)
+        if number is None:
+            number = self._known[place] = self._find(head, function_of(node))
+        return number
+
+    def _find(self, head: Key, function: Any) -> int:
+        identity = _identify(function)
+        if not self._by_name:
+            return self._add("", identity, funcname(function))
+        prefix = str(key_split(head))
+        family = prefix.rstrip("0123456789").rstrip("_.") or prefix
+        number = self._add(family, identity, prefix)
+        if self.names[number] != prefix:
+            self.names[number] = family
+        return number
+
+    def _add(self, family: str, identity: Any, name: str) -> int:
+        number = self._numbers.setdefault((family, identity), len(self.names))
+        if number == len(self.names):
+            self.names.append(name)
+        return number
+
+
+def _identify(function: Any) -> Any:
+    """Return what is the same for all functions that do the same.
+
+    A lambda that is made in a loop is another object each time; its code isn't. Nor do
+    instances of one class differ, unless they have a name, as NumPy's ufuncs do.
+    """
+    code = getattr(function, "__code__", None)
+    if code is not None:
+        return id(code)
+    if hasattr(function, "__name__"):
+        return id(function)
+    return id(type(function))

@@ -1,0 +1,1 @@
+"""Looks at the machine (cores, memory, costs) and at tasks while they run."""

@@ -1,0 +1,107 @@
+"""Finished runs in a terminal: tables, and bars while they go on."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from dask.callbacks import Callback
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TaskID,
+    TextColumn,
+    TimeElapsedColumn,
+)
+from rich.table import Table
+
+from amorsize_dask.demo import DemoRun
+
+#: Times per second that a bar is drawn. Smaller: it looks stuck; larger: drawing takes
+#: the GIL from the tasks that are being timed.
+REFRESH_PER_S = 4
+
+
+#: What Dask hands to callbacks: the graph, and which task is in which state.
+Graph = Mapping[Any, Any]
+State = Mapping[str, Any]
+
+
+class _Bar(Callback):
+    """Moves a bar on with each task that is done, under any scheduler."""
+
+    def __init__(self, progress: Progress, task: TaskID) -> None:
+        self._progress = progress
+        self._task = task
+
+    def _start_state(self, dsk: Graph, state: State) -> None:
+        self._show(state)
+
+    def _posttask(
+        self, key: Any, result: Any, dsk: Graph, state: State, worker_id: Any
+    ) -> None:
+        self._show(state)
+
+    def _show(self, state: State) -> None:
+        n_finished = len(state["finished"])
+        n_left = sum(len(state[name]) for name in ("waiting", "ready", "running"))
+        self._progress.update(
+            self._task, completed=n_finished, total=n_finished + n_left
+        )
+
+
+@contextmanager
+def show_progress(console: Console, name: str) -> Iterator[None]:
+    """Show a bar for the computes that are made inside of this context.
+
+    Parameters
+    ----------
+    console : Console
+        Where to draw; nothing is drawn if it isn't a terminal.
+    name : str
+        What to call the bar.
+    """
+    progress = Progress(
+        TextColumn("{task.description:>14}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("tasks"),
+        TimeElapsedColumn(),
+        console=console,
+        refresh_per_second=REFRESH_PER_S,
+        transient=True,
+        disable=not console.is_terminal,
+    )
+    with progress, _Bar(progress, progress.add_task(name, total=None)):
+        yield
+
+
+def tabulate_demo(runs: Sequence[DemoRun]) -> Table:
+    """Return a table of the seconds of each run, and how they compare.
+
+    Parameters
+    ----------
+    runs : sequence of DemoRun
+        At least one. Runs without a record are Dask's; the fastest of them is what
+        all are compared with.
+
+    Returns
+    -------
+    Table
+        One row for each run.
+    """
+    best_s = min(run.seconds for run in runs if run.record is None)
+    table = Table("scheduler", title="The standard library, parsed")
+    for heading in ("seconds", "times the best of Dask's", "AST nodes"):
+        table.add_column(heading, justify="right")
+    for run in runs:
+        table.add_row(
+            run.name,
+            f"{run.seconds:.2f}",
+            f"{run.seconds / best_s:.2f}",
+            f"{sum(run.counts):,}",
+        )
+    return table

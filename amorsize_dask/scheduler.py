@@ -1,0 +1,307 @@
+"""The scheduler: what `dask.compute(scheduler=amorsize_scheduler)` calls.
+
+One compute in a straight line: lower the graph, let the core decide and the loop do,
+nest the results as the keys were nested, keep a record.
+"""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from math import isfinite
+from operator import index
+from time import perf_counter
+from typing import Any, Self
+
+import dask
+from dask.utils import parse_bytes, parse_timedelta
+
+from amorsize_dask import config
+from amorsize_dask.callbacks import observe
+from amorsize_dask.core.model import CALLER_LANES, Lane, Limits, Machine
+from amorsize_dask.core.scheduling import Scheduling
+from amorsize_dask.errors import ArgumentError
+from amorsize_dask.execute import worker
+from amorsize_dask.execute.calibration import Calibration
+from amorsize_dask.execute.graph import TaskGraph
+from amorsize_dask.execute.loop import Execution, TaskObserver
+from amorsize_dask.execute.pool import WorkerPool
+from amorsize_dask.execute.record import RunRecord, make_record
+from amorsize_dask.execute.start_method import choose_start_method, has_processes
+from amorsize_dask.lowering import lower, materialize, nest
+from amorsize_dask.measure.machine import measure_machine
+
+LANES = tuple(Lane)
+
+
+class AmorsizeScheduler:
+    """A Dask scheduler that measures tasks and decides where and how they run.
+
+    An instance is what Dask calls a scheduler: pass it as
+    ``collection.compute(scheduler=...)`` or to ``dask.config.set(scheduler=...)``.
+    Several threads may compute with it at the same time, and tasks may compute.
+
+    Parameters
+    ----------
+    max_workers : int, optional
+        Most threads or processes at once, >= 1. By default as many as pay.
+    memory_limit : str, int or float, optional
+        What the running tasks may take together: bytes, text such as ``"4 GB"``, a
+        fraction of the available memory in (0, 1], or ``"auto"`` for all of it. So
+        far it limits how many workers run at once.
+    lanes : sequence of str, optional
+        Lanes that may be used: ``"inline"``, ``"threads"``, ``"processes"``. With one
+        lane all tasks run there, but for bookkeeping and for what can't be sent to
+        processes.
+    target_batch_duration : float, optional
+        Seconds that one batch of tasks should take at most, > 0.
+    isolate : bool, optional
+        Keep tasks out of the calling process, also while workers boot and where a
+        task can't be sent (which is an error then). If threads are the only lane,
+        keep them out of the calling thread.
+
+    Attributes
+    ----------
+    last_run : RunRecord or None
+        The record of the compute that ended last.
+
+    Raises
+    ------
+    ArgumentError
+        For an argument that can't be used. Nothing has been started.
+
+    Examples
+    --------
+    >>> import dask.bag as db
+    >>> with AmorsizeScheduler() as scheduler:
+    ...     db.range(10, npartitions=2).sum().compute(scheduler=scheduler)
+    45
+    """
+
+    def __init__(
+        self,
+        max_workers: int | None = None,
+        memory_limit: str | float = "auto",
+        lanes: Sequence[str] = LANES,
+        target_batch_duration: float | None = None,
+        isolate: bool = False,
+    ) -> None:
+        if target_batch_duration is None:
+            target_batch_duration = config.get("target-batch-duration")
+        self._arguments = (
+            max_workers,
+            memory_limit,
+            lanes,
+            target_batch_duration,
+            isolate,
+        )
+        self._memory_limit = _check_memory_limit(memory_limit)
+        self._limits = Limits(
+            lanes=_check_lanes(lanes),
+            max_workers=_check_max_workers("max_workers", max_workers),
+            isolate=bool(isolate),
+            target_batch_s=_check_seconds(
+                "target_batch_duration", target_batch_duration
+            ),
+        )
+        idle = config.get("idle-timeout")
+        self._pool = WorkerPool(
+            choose_start_method(config.get("start-method")),
+            None if idle is None else parse_timedelta(idle),
+        )
+        self._calibration = Calibration()
+        self._close = weakref.finalize(self, self._pool.close)
+        self.last_run: RunRecord | None = None
+
+    def __call__(self, dsk: Any, keys: Any, **kwargs: Any) -> Any:
+        """Compute keys of a graph; this is Dask's ``get``.
+
+        Parameters
+        ----------
+        dsk : Expr, HighLevelGraph or Mapping
+            What to compute from.
+        keys : key or list of these, nested
+            What to compute.
+        **kwargs
+            ``num_workers`` takes the place of `max_workers` for this call,
+            ``rerun_exceptions_locally`` runs a task that failed again in the calling
+            thread, for a debugger. All others are ignored, as Dask's schedulers do.
+
+        Returns
+        -------
+        value or tuple of values
+            Nested as `keys` is, with tuples in the place of lists.
+
+        Raises
+        ------
+        KeyError
+            If the graph doesn't have a key.
+        BaseException
+            What a task raises, as itself.
+        ArgumentError, LaneError, SerializationError, WorkerLostError
+            See there.
+        """
+        with observe(kwargs.get("callbacks")) as observers:
+            graph = materialize(dsk)
+            observers.start(graph)
+            tasks = lower(graph, keys, fuse=not observers.wants_tasks)
+            # Data that was consumed must not be kept alive by the graph.
+            del dsk, graph
+            observers.start_state(tasks)
+            execution = self._run(
+                tasks,
+                self._limits_for(kwargs, is_observed=observers.has_posttask),
+                observers if observers.wants_tasks else None,
+                _wants_rerun(kwargs),
+            )
+            return nest(keys, execution.store.find)
+
+    def close(self) -> None:
+        """End the worker processes; a later compute starts new ones."""
+        self._pool.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # Worker processes are this process's; elsewhere it starts its own.
+        return AmorsizeScheduler, self._arguments
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
+        # Configurations are copied with the scheduler in them; its workers can't be.
+        return self
+
+    def __repr__(self) -> str:
+        lanes = ", ".join(self._limits.lanes)
+        return f"<{type(self).__name__} lanes={lanes} idle={self._pool.n_idle}>"
+
+    def _run(
+        self,
+        tasks: TaskGraph,
+        limits: Limits,
+        observer: TaskObserver | None,
+        rerun: bool,
+    ) -> Execution:
+        machine = measure_machine(self._calibration.costs)
+        scheduling = Scheduling(
+            tasks.graph,
+            machine,
+            self._with_memory_limit(limits, machine),
+            n_warm=self._pool.n_idle,
+        )
+        execution = Execution(
+            tasks,
+            scheduling,
+            self._pool,
+            observer=observer,
+            on_worker_ready=self._calibration.note_ready,
+            rerun_failed=rerun,
+        )
+        start = perf_counter()
+        error: BaseException | None = None
+        try:
+            execution.run()
+        except BaseException as failure:
+            error = failure
+            raise
+        finally:
+            actual_s = perf_counter() - start
+            self.last_run = make_record(tasks, scheduling, execution, actual_s, error)
+            del error
+        return execution
+
+    def _limits_for(self, kwargs: dict[str, Any], *, is_observed: bool) -> Limits:
+        """Return what this one call allows."""
+        limits = self._limits
+        n_workers = kwargs.get("num_workers")
+        if n_workers is None:
+            n_workers = dask.config.get("num_workers", None)
+        if n_workers is not None:
+            n_workers = _check_max_workers("num_workers", n_workers)
+            limits = replace(limits, max_workers=n_workers)
+        if worker.is_worker or not has_processes():
+            # A worker's tasks must not start workers in turn.
+            lanes = tuple(lane for lane in limits.lanes if lane in CALLER_LANES)
+            limits = replace(limits, lanes=lanes or (Lane.INLINE,), isolate=False)
+        if is_observed:
+            # So that each task is seen to start and to end by itself.
+            limits = replace(limits, max_batch_size=1)
+        return limits
+
+    def _with_memory_limit(self, limits: Limits, machine: Machine) -> Limits:
+        limit = self._memory_limit
+        if isinstance(limit, float):
+            limit = max(1, int(limit * machine.memory_bytes))
+        return replace(limits, memory_limit_bytes=limit)
+
+
+def _wants_rerun(kwargs: dict[str, Any]) -> bool:
+    rerun = kwargs.get("rerun_exceptions_locally")
+    if rerun is None:
+        rerun = dask.config.get("rerun_exceptions_locally", False)
+    return bool(rerun)
+
+
+def _check_lanes(lanes: Iterable[str]) -> tuple[Lane, ...]:
+    if isinstance(lanes, str):
+        lanes = (lanes,)
+    expected = f"expected one or more of {', '.join(repr(str(lane)) for lane in Lane)}"
+    try:
+        checked = tuple(Lane(lane) for lane in lanes)
+    except (ValueError, TypeError) as error:
+        raise ArgumentError("lanes", lanes, expected) from error
+    if not checked:
+        raise ArgumentError("lanes", lanes, expected)
+    return checked
+
+
+def _check_max_workers(name: str, value: Any) -> int | None:
+    if value is None:
+        return None
+    expected = "expected a whole number, 1 or more"
+    try:
+        n_workers = index(value)
+    except TypeError as error:
+        raise ArgumentError(name, value, expected) from error
+    if n_workers < 1 or isinstance(value, bool):
+        raise ArgumentError(name, value, expected)
+    return n_workers
+
+
+def _check_memory_limit(value: Any) -> int | float | None:
+    """Return bytes, a fraction of the available memory, or ``None`` for "auto"."""
+    expected = (
+        "expected 'auto', bytes such as 4_000_000_000 or '4 GB', or a fraction of the "
+        "available memory above 0 and up to 1.0"
+    )
+    if value == "auto":
+        return None
+    if isinstance(value, float) and 0 < value <= 1:
+        return value
+    if isinstance(value, str):
+        try:
+            value = parse_bytes(value)
+        except ValueError as error:
+            raise ArgumentError("memory_limit", value, expected) from error
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise ArgumentError("memory_limit", value, expected)
+    if not (isfinite(value) and value > 1):
+        raise ArgumentError("memory_limit", value, expected)
+    return int(value)
+
+
+def _check_seconds(name: str, value: Any) -> float:
+    expected = "expected seconds above 0"
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise ArgumentError(name, value, expected)
+    if not value > 0:
+        raise ArgumentError(name, value, expected)
+    return float(value)
+
+
+#: The ready instance.
+amorsize_scheduler = AmorsizeScheduler()

@@ -1,0 +1,386 @@
+"""Runs the core on a simulated machine, as `execute.loop` runs it on a real one.
+
+Covers: what takes time. Cores are shared by all that compute, the GIL by the threads of
+the calling process; workers boot, messages travel, and the calling thread, which is
+alone in sending and receiving them, does one thing at a time: what happens while it is
+busy waits for it. Does not cover caches, disks, or memory that runs out.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+from math import inf
+from typing import assert_never
+
+from amorsize_dask.core.events import (
+    CALLER,
+    SIDE,
+    Action,
+    BatchDone,
+    Drop,
+    Event,
+    GiveUp,
+    Glimpse,
+    Outcome,
+    Run,
+    StartFailed,
+    StartWorkers,
+    Unshippable,
+    WorkerLost,
+    WorkerReady,
+)
+from amorsize_dask.core.graph import Graph
+from amorsize_dask.core.model import Decision, Lane, Limits, Machine
+from amorsize_dask.core.scheduling import Scheduling
+from amorsize_dask.simulate.processor import Processor
+from amorsize_dask.simulate.work import NO_FAULTS, Faults, SimulatedTask
+from amorsize_dask.simulate.worker import Meter, SimulatedWorker
+
+#: Seconds after which the core gets a first glimpse of what the side thread runs;
+#: further ones when it has run twice as long as at the last. As `execute.side` has it.
+GLIMPSE_S = 0.03
+
+#: Seconds of a watched batch below which its GIL share is not known: the watcher has
+#: not woken up often enough.
+SHORTEST_WATCH_S = 0.002
+
+#: Seconds of a watched task from which on its result's size is measured. As
+#: `execute.loop` has it.
+SIZE_S = 0.0005
+
+_NO_LIMITS = Limits()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SimulatedRun:
+    """What came of a simulated run."""
+
+    #: Seconds from the start to the last result, or until the core gave up.
+    makespan_s: float
+    #: Tasks that were run, and their seconds by the wall clock. Those that were lost
+    #: with their worker count as well.
+    n_tasks: dict[Lane, int]
+    seconds: dict[Lane, float]
+    #: Most workers that each lane had at once; the caller and the thread beside it
+    #: are not counted.
+    n_workers: dict[Lane, int]
+    #: Most bytes that running tasks held together.
+    peak_bytes: int
+    #: Batches that were handed out.
+    n_batches: int
+    #: The core's decisions, and the seconds at which it took them.
+    decisions: list[Decision]
+    decision_times: list[float]
+    #: Why the core gave up; ``None`` if it didn't.
+    gave_up: GiveUp | None
+
+
+def simulate(
+    graph: Graph,
+    tasks: Sequence[SimulatedTask],
+    machine: Machine,
+    limits: Limits = _NO_LIMITS,
+    *,
+    n_warm: int = 0,
+    faults: Faults = NO_FAULTS,
+) -> SimulatedRun:
+    """Run a graph of simulated tasks on a simulated machine.
+
+    The core that decides is the one that decides for real lanes. Nothing in here is
+    random: the same arguments give the same run.
+
+    Parameters
+    ----------
+    graph : Graph
+        The tasks' dependencies and stages.
+    tasks : sequence of SimulatedTask
+        What each task takes.
+    machine : Machine
+        Cores and costs. Tasks that compute share the physical cores. The core is told
+        the same costs.
+    limits : Limits, optional
+        What the user allows.
+    n_warm : int, optional
+        Worker processes that an earlier run has left, >= 0.
+    faults : Faults, optional
+        What goes wrong.
+
+    Returns
+    -------
+    SimulatedRun
+        What it took.
+
+    Raises
+    ------
+    ValueError
+        If there aren't as many simulated tasks as tasks in the graph.
+    RuntimeError
+        If the core waits for something that will never happen.
+    """
+    if len(tasks) != len(graph):
+        raise ValueError(f"{len(tasks)} simulated tasks for a graph of {len(graph)}")
+    core = Scheduling(graph, machine, limits, n_warm=n_warm)
+    return _SimulatedMachine(core, tasks, machine, n_warm, faults).run()
+
+
+class _SimulatedMachine:
+    """The edge of one simulated run: its workers and its calling thread."""
+
+    def __init__(
+        self,
+        core: Scheduling,
+        tasks: Sequence[SimulatedTask],
+        machine: Machine,
+        n_warm: int,
+        faults: Faults,
+    ) -> None:
+        self._core = core
+        self._tasks = tasks
+        self._costs = machine.costs
+        self._n_warm = n_warm
+        self._faults = faults
+        self._n_deaths_left = dict(faults.deadly)
+        self._processor = Processor(machine.n_physical_cores)
+        self._meter = Meter()
+        self._workers: dict[int, SimulatedWorker] = {}
+        #: Worker processes in the order in which they were started.
+        self._processes: list[int] = []
+        self._boot_end_s = 0.0
+        self._n_most: dict[Lane, int] = dict.fromkeys(Lane, 0)
+        self._n_batches = 0
+        #: What has happened and not been handled, and what receiving it takes.
+        self._inbox: deque[tuple[float, list[Event]]] = deque()
+        self._is_watched = False
+        self._gil_fraction: float | None = None
+        self._glimpse_s = inf
+        self._decision_times: list[float] = []
+        self._gave_up: GiveUp | None = None
+        self._add_worker(CALLER, Lane.INLINE)
+        self._add_worker(SIDE, Lane.INLINE)
+        for seconds, nth in faults.deaths:
+            self._processor.timers.add(seconds, partial(self._kill_nth, nth))
+
+    def run(self) -> SimulatedRun:
+        """Run until every task is finished or the core gives up."""
+        actions = self._handle([])
+        while not self._core.is_finished:
+            events = self._perform(actions)
+            if self._gave_up is not None:
+                break
+            actions = self._handle(events or self._wait())
+        return SimulatedRun(
+            makespan_s=self._processor.now_s,
+            n_tasks=self._meter.n_tasks,
+            seconds=self._meter.seconds,
+            n_workers=self._n_most,
+            peak_bytes=self._meter.peak_bytes,
+            n_batches=self._n_batches,
+            decisions=self._core.decisions,
+            decision_times=self._decision_times,
+            gave_up=self._gave_up,
+        )
+
+    def _handle(self, events: list[Event]) -> list[Action]:
+        actions = self._core.handle(*events)
+        n_new = len(self._core.decisions) - len(self._decision_times)
+        self._decision_times += [self._processor.now_s] * n_new
+        return actions
+
+    # -- doing ----------------------------------------------------------------------
+
+    def _perform(self, actions: list[Action]) -> list[Event]:
+        events: list[Event] = []
+        for action in actions:
+            match action:
+                case Run():
+                    events += self._give(action)
+                case StartWorkers():
+                    events += self._start_workers(action)
+                case Drop():
+                    pass
+                case GiveUp():
+                    self._gave_up = action
+                    break
+                case _:
+                    assert_never(action)
+        if events:
+            # The calling thread may have been busy; see what came meanwhile.
+            events += self._receive()
+        return events
+
+    def _give(self, action: Run) -> list[Event]:
+        number, batch = action.worker, action.tasks
+        worker = self._workers[number]
+        self._n_batches += 1
+        if worker.lane is Lane.PROCESSES:
+            return self._send(number, worker, batch)
+        if number == CALLER:
+            worker.give(batch)
+            while worker.is_busy:
+                self._processor.step()
+            return self._receive()
+        self._spend(self._costs.hand_off_s / 2)
+        if number == SIDE:
+            self._is_watched = action.watched
+            self._gil_fraction = None
+            self._glimpse_s = self._processor.now_s + GLIMPSE_S
+        worker.give(batch)
+        return []
+
+    def _send(
+        self, number: int, worker: SimulatedWorker, batch: list[int]
+    ) -> list[Event]:
+        refused = [t for t in batch if t in self._faults.unshippable_tasks][:1]
+        if refused:
+            return [Unshippable(number, refused, "task", "it is marked so")]
+        n_bytes = sum(self._tasks[task].in_bytes for task in batch)
+        self._spend(self._costs.round_trip_s / 4 + n_bytes / self._costs.bytes_per_s)
+        worker.give(batch)
+        return []
+
+    def _start_workers(self, action: StartWorkers) -> list[Event]:
+        lane, numbers = action.lane, action.workers
+        if lane in self._faults.broken_lanes:
+            return [StartFailed(lane, numbers, "it is marked so")]
+        for number in numbers:
+            self._add_worker(number, lane)
+        n = sum(worker.lane is lane for worker in self._workers.values())
+        if lane is Lane.THREADS:
+            self._spend(len(numbers) * self._costs.thread_start_s)
+            self._n_most[lane] = max(self._n_most[lane], n)
+            return [WorkerReady(number) for number in numbers]
+        self._n_most[lane] = max(self._n_most[lane], n)
+        return self._boot(numbers)
+
+    def _boot(self, numbers: tuple[int, ...]) -> list[Event]:
+        timers = self._processor.timers
+        events: list[Event] = []
+        for number in numbers:
+            self._processes.append(number)
+            if self._n_warm:
+                self._n_warm -= 1
+                events.append(WorkerReady(number))
+                continue
+            is_first = len(self._processes) == 1
+            costs = self._costs
+            boot_s = costs.boot_first_s if is_first else costs.boot_next_s
+            self._boot_end_s = max(self._boot_end_s, timers.now_s) + boot_s
+            timers.add(
+                self._boot_end_s - timers.now_s, partial(self._become_ready, number)
+            )
+        return events
+
+    def _add_worker(self, number: int, lane: Lane) -> None:
+        costs = self._costs
+        latency_s = 0.0
+        if lane is Lane.PROCESSES:
+            latency_s = costs.round_trip_s / 4
+        elif number != CALLER:
+            latency_s = costs.hand_off_s / 4
+        self._workers[number] = SimulatedWorker(
+            lane,
+            self._processor,
+            self._tasks,
+            self._meter,
+            latency_s=latency_s,
+            bytes_per_s=costs.bytes_per_s if lane is Lane.PROCESSES else inf,
+            answer=partial(self._answer, number),
+            is_deadly=partial(self._ends_worker, number),
+            die=partial(self._kill, number),
+        )
+
+    # -- waiting --------------------------------------------------------------------
+
+    def _spend(self, seconds: float) -> None:
+        """Let the calling thread be busy."""
+        until_s = self._processor.now_s + seconds
+        while self._processor.step(until_s):
+            pass
+
+    def _wait(self) -> list[Event]:
+        """Let time pass until something has happened."""
+        while not self._inbox:
+            if self._processor.now_s >= self._glimpse_s:
+                return [self._glimpse()]
+            if not self._processor.step(self._glimpse_s) and self._glimpse_s == inf:
+                raise RuntimeError("the core waits for something that never happens")
+        return self._receive()
+
+    def _receive(self) -> list[Event]:
+        """Take in all that has happened by now."""
+        events: list[Event] = []
+        for _ in range(len(self._inbox)):
+            seconds, new_events = self._inbox.popleft()
+            self._spend(seconds)
+            events += new_events
+        return events
+
+    def _glimpse(self) -> Glimpse:
+        side = self._workers[SIDE]
+        cpu_fraction, gil_fraction = side.seen_so_far()
+        self._glimpse_s = self._processor.now_s + side.batch_s
+        if self._is_watched and self._gil_fraction is None:
+            # From now on the caller has others to look after as well.
+            self._gil_fraction = gil_fraction
+        return Glimpse(side.batch_s, cpu_fraction, self._gil_fraction)
+
+    # -- what happens ---------------------------------------------------------------
+
+    def _become_ready(self, number: int) -> None:
+        if number in self._workers:
+            self._inbox.append((0.0, [WorkerReady(number)]))
+
+    def _answer(self, number: int, batch: list[int], outcomes: list[Outcome]) -> None:
+        worker, costs = self._workers[number], self._costs
+        events: list[Event] = []
+        done = BatchDone(number, outcomes)
+        seconds = 0.0
+        if worker.lane is Lane.PROCESSES:
+            refused = self._faults.unshippable_results.intersection(batch)
+            events += [
+                Unshippable(number, [task], "result", "it is marked so")
+                for task in sorted(refused)
+            ]
+            done.outcomes = [out for out in outcomes if out.task not in refused]
+            done.in_bytes = sum(self._tasks[task].in_bytes for task in batch)
+            n_bytes = sum(self._tasks[task].out_bytes for task in batch)
+            seconds = costs.round_trip_s / 4 + n_bytes / costs.bytes_per_s
+        elif number != CALLER:
+            seconds = costs.hand_off_s / 4
+        if number == SIDE:
+            self._glimpse_s = inf
+            if self._is_watched:
+                self._measure(done, worker)
+        events.append(done)
+        self._inbox.append((seconds, events))
+
+    def _measure(self, done: BatchDone, side: SimulatedWorker) -> None:
+        done.gil_fraction = self._gil_fraction
+        if done.gil_fraction is None and side.batch_s >= SHORTEST_WATCH_S:
+            done.gil_fraction = side.seen_so_far()[1]
+        done.outcomes = [
+            outcome._replace(out_bytes=self._tasks[outcome.task].out_bytes)
+            if outcome.seconds >= SIZE_S
+            else outcome
+            for outcome in done.outcomes
+        ]
+
+    def _ends_worker(self, number: int, task: int) -> bool:
+        n_left = self._n_deaths_left.get(task, 0)
+        if not n_left or self._workers[number].lane is not Lane.PROCESSES:
+            return False
+        self._n_deaths_left[task] = n_left - 1
+        return True
+
+    def _kill_nth(self, nth: int) -> None:
+        if nth < len(self._processes):
+            self._kill(self._processes[nth])
+
+    def _kill(self, number: int) -> None:
+        worker = self._workers.pop(number, None)
+        if worker is not None:
+            worker.kill()
+            self._inbox.append((0.0, [WorkerLost(number, "SIGKILL")]))

@@ -1,0 +1,46 @@
+"""What is simulated: how long each task takes and on what, and what goes wrong."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from amorsize_dask.core.model import Lane
+
+
+class SimulatedTask(NamedTuple):
+    """What a task needs, in the words of `core.model.Workload`.
+
+    One object may stand for any number of tasks.
+    """
+
+    #: Seconds that it takes on an idle machine, >= 0.
+    seconds: float
+    #: Share of these in which it computes, 0 to 1; the rest it waits.
+    cpu_fraction: float = 1.0
+    #: Share of these in which it holds the GIL, 0 to `cpu_fraction`.
+    gil_fraction: float = 1.0
+    #: Bytes that go to it and come back from it, pickled.
+    in_bytes: int = 0
+    out_bytes: int = 0
+    #: Bytes of memory that it adds while it runs.
+    peak_bytes: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Faults:
+    """What goes wrong in a simulated run."""
+
+    #: Tasks that end their worker process when they are done, and how many times.
+    deadly: Mapping[int, int] = field(default_factory=dict)
+    #: Seconds at which a worker process dies, and which: 0 is the first started.
+    deaths: tuple[tuple[float, int], ...] = ()
+    #: Lanes in which no worker can be started.
+    broken_lanes: frozenset[Lane] = frozenset()
+    #: Tasks that can't be sent to a worker process, and whose results can't be back.
+    unshippable_tasks: frozenset[int] = frozenset()
+    unshippable_results: frozenset[int] = frozenset()
+
+
+NO_FAULTS = Faults()

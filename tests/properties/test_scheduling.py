@@ -1,0 +1,354 @@
+"""The core against an edge that answers in any order, and fails in every way."""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass, field
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from amorsize_dask.core.events import (
+    CALLER,
+    SIDE,
+    Action,
+    BatchDone,
+    Drop,
+    Event,
+    GiveUp,
+    Glimpse,
+    Immovable,
+    Outcome,
+    Run,
+    StartFailed,
+    StartWorkers,
+    Unshippable,
+    WorkerLost,
+    WorkerReady,
+)
+from amorsize_dask.core.graph import Graph
+from amorsize_dask.core.model import CALLER_LANES, Costs, Lane, Limits, Machine
+from amorsize_dask.core.scheduling import ALLOWED_FAILURES, Scheduling
+from amorsize_dask.core.workers import MAX_DEPTH
+
+LANE_SETS = [
+    (Lane.INLINE, Lane.THREADS, Lane.PROCESSES),
+    (Lane.INLINE, Lane.PROCESSES),
+    (Lane.THREADS, Lane.PROCESSES),
+    (Lane.INLINE, Lane.THREADS),
+    (Lane.INLINE,),
+    (Lane.THREADS,),
+    (Lane.PROCESSES,),
+]
+
+
+@st.composite
+def graphs(draw: st.DrawFn) -> Graph:
+    """Draw graphs of up to four stages, some of them bookkeeping."""
+    n = draw(st.integers(1, 25))
+    n_stages = draw(st.integers(1, 4))
+    density = draw(st.sampled_from([0, 1, 3]))
+    dependencies = [
+        tuple(
+            sorted(draw(st.sets(st.integers(0, task - 1), max_size=min(task, density))))
+        )
+        if task
+        else ()
+        for task in range(n)
+    ]
+    return Graph(
+        dependencies=dependencies,
+        stage_of=[draw(st.integers(0, n_stages - 1)) for _ in range(n)],
+        n_stages=n_stages,
+        wanted=frozenset(draw(st.sets(st.integers(0, n - 1)))),
+        caller_stages=frozenset(
+            draw(st.sets(st.integers(0, n_stages - 1), max_size=1))
+        ),
+    )
+
+
+@st.composite
+def limits(draw: st.DrawFn) -> Limits:
+    """Draw what a user may allow."""
+    lanes = draw(st.sampled_from(LANE_SETS))
+    return Limits(
+        lanes=lanes,
+        isolate=draw(st.booleans()) and lanes != (Lane.INLINE,),
+        max_workers=draw(st.sampled_from([None, 1, 2, 3])),
+        max_batch_size=draw(st.sampled_from([None, 1, 2])),
+        memory_limit_bytes=draw(st.sampled_from([None, 10**8])),
+    )
+
+
+@dataclass
+class Trouble:
+    """What may go wrong in a run, and how often it still will."""
+
+    n_losses: int
+    n_boot_losses: int
+    broken_lanes: set[Lane]
+    unshippable_tasks: set[int]
+    unshippable_results: set[int]
+    immovable: set[int]
+
+
+@st.composite
+def troubles(draw: st.DrawFn) -> Trouble:
+    """Draw trouble; most runs have none or little."""
+    tasks = st.sets(st.integers(0, 24), max_size=2)
+    return Trouble(
+        n_losses=draw(st.sampled_from([0, 0, 1, 3, 9])),
+        n_boot_losses=draw(st.sampled_from([0, 0, 1, 5])),
+        broken_lanes=draw(
+            st.sampled_from([set(), set(), {Lane.PROCESSES}, {Lane.THREADS}])
+        ),
+        unshippable_tasks=draw(tasks),
+        unshippable_results=draw(tasks),
+        immovable=draw(tasks),
+    )
+
+
+@dataclass
+class FakeWorker:
+    """A worker as the edge knows it."""
+
+    lane: Lane
+    is_up: bool = False
+    batches: deque[list[int]] = field(default_factory=deque)
+
+
+class FakeEdge:
+    """Does what the core says, checks that it may say it, and answers as it is told."""
+
+    def __init__(self, data: st.DataObject, graph: Graph, allowed: Limits) -> None:
+        self.graph = graph
+        self.limits = allowed
+        self.trouble = data.draw(troubles(), label="trouble")
+        self.seconds = data.draw(
+            st.sampled_from([0.0, 1e-5, 1e-3, 0.02, 1.0]), label="seconds of a task"
+        )
+        self.cpu_fraction = data.draw(st.sampled_from([0.0, 0.5, 1.0]))
+        self.gil_fraction = data.draw(st.sampled_from([None, 0.0, 1.0]))
+        self.out_bytes = data.draw(st.sampled_from([0, 10**9]))
+        self.choose = lambda n: data.draw(st.integers(0, n - 1)) if n > 1 else 0
+        n_cores = data.draw(st.sampled_from([1, 2, 4]), label="cores")
+        machine = Machine(
+            n_cores=n_cores,
+            n_physical_cores=max(1, n_cores // data.draw(st.sampled_from([1, 2]))),
+            memory_bytes=10**9,
+            costs=Costs(boot_first_s=data.draw(st.sampled_from([1e-3, 0.35]))),
+        )
+        self.core = Scheduling(graph, machine, allowed, n_warm=self.choose(3))
+        self.workers = {CALLER: FakeWorker(Lane.INLINE, is_up=True)}
+        side = next((o for o in allowed.allowed_lanes if o in CALLER_LANES), None)
+        if side is not None and len(allowed.allowed_lanes) > 1:
+            self.workers[SIDE] = FakeWorker(side, is_up=True)
+        self.finished: set[int] = set()
+        self.dropped: set[int] = set()
+        self.blamed: dict[int, int] = {}
+        self.n_refused = 0
+        self.n_boot_losses = 0
+        self.is_closed = False
+        self.gave_up: GiveUp | None = None
+
+    def run(self) -> None:
+        """Run until the core is finished or gives up."""
+        events: list[Event] = []
+        for _ in range(2000):
+            actions = self.core.handle(*events)
+            gave_up = [a for a in actions if isinstance(a, GiveUp)]
+            if gave_up:
+                self.gave_up = gave_up[0]
+                return
+            self.core.validate()
+            events = self.perform(actions)
+            if self.core.is_finished:
+                return
+            workers = self.workers.values()
+            is_under_way = any(w.batches or not w.is_up for w in workers)
+            assert events or is_under_way, "the core is stuck"
+            # Whatever has come meanwhile is handled with it.
+            for _ in range(self.choose(3) + (not events)):
+                events += self.wait()
+        raise AssertionError("the core goes round in circles")
+
+    # -- doing --------------------------------------------------------------------
+
+    def perform(self, actions: list[Action]) -> list[Event]:
+        """Carry out actions, as `execute.loop` does."""
+        events: list[Event] = []
+        for i, action in enumerate(actions):
+            match action:
+                case Run():
+                    assert action.worker != CALLER or i == len(actions) - 1
+                    events += self.give(action)
+                case StartWorkers():
+                    events += self.start(action)
+                case Drop():
+                    self.drop(action.tasks)
+        return events
+
+    def give(self, action: Run) -> list[Event]:
+        """Take a batch in, if its worker may have it."""
+        worker, tasks = self.workers[action.worker], action.tasks
+        assert tasks
+        assert worker.is_up
+        most = MAX_DEPTH if action.worker > SIDE else 1
+        assert len(worker.batches) < most
+        assert not action.watched or action.worker == SIDE
+        if self.limits.max_batch_size is not None:
+            assert len(tasks) <= self.limits.max_batch_size
+        in_flight = {t for w in self.workers.values() for b in w.batches for t in b}
+        for task in tasks:
+            self.expect_runnable(task, action.worker)
+        assert not in_flight & set(tasks)
+        if worker.lane is Lane.PROCESSES:
+            refused = self.trouble.unshippable_tasks.intersection(tasks)
+            if refused:
+                self.n_refused += 1
+                return [Unshippable(action.worker, [min(refused)], "task", "no")]
+        worker.batches.append(list(tasks))
+        if action.worker == CALLER:
+            return self.finish(CALLER)
+        return []
+
+    def expect_runnable(self, task: int, number: int) -> None:
+        """Check that this task may be run now, and there."""
+        assert task not in self.finished
+        for dependency in self.graph.dependencies[task]:
+            assert dependency in self.finished
+            assert dependency not in self.dropped
+        is_outside = self.workers[number].lane is Lane.PROCESSES
+        if self.graph.stage_of[task] in self.graph.caller_stages:
+            assert not is_outside
+        elif self.blamed.get(task):
+            assert is_outside, "a task that kills its worker must not run in the caller"
+        elif self.limits.isolate:
+            assert self.workers[number].lane in self.limits.allowed_lanes
+            assert number > SIDE
+
+    def start(self, action: StartWorkers) -> list[Event]:
+        """Start workers; some are up at once."""
+        if action.lane in self.trouble.broken_lanes:
+            self.is_closed = True
+            return [StartFailed(action.lane, action.workers, "broken")]
+        assert action.lane in self.limits.allowed_lanes
+        for number in action.workers:
+            assert number not in self.workers
+            self.workers[number] = FakeWorker(action.lane)
+        n = sum(w.lane is action.lane for i, w in self.workers.items() if i > SIDE)
+        if self.limits.max_workers is not None:
+            assert n <= self.limits.max_workers
+        if action.lane is Lane.PROCESSES and self.choose(2):
+            return []
+        return [self.set_up(number) for number in action.workers]
+
+    def set_up(self, number: int) -> Event:
+        """Let a worker be up."""
+        self.workers[number].is_up = True
+        return WorkerReady(number)
+
+    def drop(self, tasks: list[int]) -> None:
+        """Forget values; only those that no one needs any more."""
+        for task in tasks:
+            assert task in self.finished
+            assert task not in self.dropped
+            assert task not in self.graph.wanted
+            self.dropped.add(task)
+
+    # -- what happens -----------------------------------------------------------
+
+    def wait(self) -> list[Event]:
+        """Choose one of the things that can happen next."""
+        trouble = self.trouble
+        booting = [i for i, w in self.workers.items() if not w.is_up]
+        busy = [i for i, w in self.workers.items() if w.batches]
+        mortal = [
+            i
+            for i, w in self.workers.items()
+            if i > SIDE
+            and w.lane is Lane.PROCESSES
+            and (trouble.n_losses if w.is_up else trouble.n_boot_losses)
+        ]
+        choices = [("ready", i) for i in booting] + [("done", i) for i in busy]
+        choices += [("lost", i) for i in mortal]
+        if SIDE in busy:
+            choices.append(("glimpse", SIDE))
+        if not choices:
+            return []
+        kind, number = choices[self.choose(len(choices))]
+        if kind == "ready":
+            return [self.set_up(number)]
+        if kind == "done":
+            return self.finish(number)
+        if kind == "lost":
+            return self.lose(number)
+        fraction = min(self.gil_fraction or 0.0, self.cpu_fraction)
+        return [Glimpse(max(0.03, self.seconds / 2), self.cpu_fraction, fraction)]
+
+    def finish(self, number: int) -> list[Event]:
+        """End a worker's oldest batch."""
+        worker, trouble = self.workers[number], self.trouble
+        batch = worker.batches.popleft()
+        events: list[Event] = []
+        refused: set[int] = set()
+        if worker.lane is Lane.PROCESSES:
+            refused = trouble.unshippable_results.intersection(batch)
+            self.n_refused += len(refused)
+            for task in refused:
+                self.blamed.pop(task, None)
+            events += [
+                Unshippable(number, [task], "result", "no") for task in sorted(refused)
+            ]
+        elif number == SIDE:
+            stuck = sorted(trouble.immovable.intersection(batch))
+            events += [Immovable(task, "no") for task in stuck]
+        tasks = [task for task in batch if task not in refused]
+        for task in tasks:
+            assert task not in self.finished
+            self.finished.add(task)
+        outcomes = [
+            Outcome(
+                task, self.seconds, self.seconds * self.cpu_fraction, self.out_bytes
+            )
+            for task in tasks
+        ]
+        gil_fraction = self.gil_fraction if number == SIDE else None
+        events.append(BatchDone(number, outcomes, gil_fraction, 100 * len(batch)))
+        return events
+
+    def lose(self, number: int) -> list[Event]:
+        """Let a worker process die."""
+        worker = self.workers.pop(number)
+        if worker.is_up:
+            self.trouble.n_losses -= 1
+        else:
+            self.trouble.n_boot_losses -= 1
+            self.n_boot_losses += 1
+            self.is_closed |= self.n_boot_losses == ALLOWED_FAILURES
+        if worker.batches:
+            for task in worker.batches[0]:
+                self.blamed[task] = self.blamed.get(task, 0) + 1
+        return [WorkerLost(number, "SIGKILL")]
+
+
+@given(st.data(), graphs(), limits())
+@settings(max_examples=400, deadline=None)
+def test_every_task_is_finished_once(
+    data: st.DataObject, graph: Graph, allowed: Limits
+) -> None:
+    """Whatever happens, every task is finished once, or the core says why it can't."""
+    edge = FakeEdge(data, graph, allowed)
+    edge.run()
+    if edge.gave_up is None:
+        assert edge.finished == set(range(len(graph)))
+        assert edge.dropped == edge.finished - graph.wanted
+    elif edge.gave_up.kind == "lost":
+        assert edge.gave_up.n_attempts == edge.blamed[edge.gave_up.task]
+        if edge.gave_up.n_attempts < ALLOWED_FAILURES:
+            # It can't be tried again where it does no harm.
+            assert edge.n_refused or edge.is_closed
+    else:
+        # Only where no lane in the caller may take over.
+        assert edge.limits.isolate or edge.blamed
+        assert edge.gave_up.task not in edge.finished

@@ -1,0 +1,47 @@
+"""Never run: mypy checks that the public names have the types that users rely on."""
+
+from __future__ import annotations
+
+from typing import assert_type
+
+import dask.bag as db
+
+from amorsize_dask import AmorsizeScheduler, amorsize_scheduler
+
+assert_type(amorsize_scheduler, AmorsizeScheduler)
+
+default = AmorsizeScheduler()
+chosen = AmorsizeScheduler(
+    max_workers=4,
+    memory_limit="2 GB",
+    lanes=("inline", "processes"),
+    target_batch_duration=0.05,
+    isolate=True,
+)
+in_bytes = AmorsizeScheduler(memory_limit=2_000_000_000, max_workers=None)
+
+with AmorsizeScheduler(lanes=["threads"]) as scheduler:
+    assert_type(scheduler, AmorsizeScheduler)
+    db.from_sequence([1, 2]).compute(scheduler=scheduler)
+    record = scheduler.last_run
+    assert record is not None
+    assert_type(record.actual_s, float)
+    assert_type(record.predicted_s, float | None)
+    assert_type(record.peak_memory_bytes, int)
+    assert_type(str(record), str)
+    assert_type(record.lanes["threads"].n_tasks, int)
+    for lane in record.lanes.values():
+        assert_type(lane.seconds, float)
+        assert_type(lane.n_tasks, int)
+        assert_type(lane.n_workers, int)
+    for stage in record.stages:
+        assert_type(stage.name, str)
+        assert_type(stage.n_tasks, int)
+        assert_type(stage.mean_s, float)
+        assert_type(stage.cpu_fraction, float)
+    for decision in record.decisions:
+        assert_type(decision.stage, str)
+        assert_type(decision.reason, str)
+        assert_type(decision.n_workers, int)
+
+default.close()

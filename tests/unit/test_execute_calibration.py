@@ -1,0 +1,212 @@
+"""The costs of a machine, as its first workers show them."""
+
+from __future__ import annotations
+
+import fcntl
+import resource
+import socket
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pytest
+
+from amorsize_dask.core.model import Costs
+from amorsize_dask.execute import calibration
+from amorsize_dask.execute.calibration import Calibration, echo_through
+from amorsize_dask.execute.channel import CallerChannel, WorkerChannel
+from amorsize_dask.execute.pool import ProcessWorker
+from amorsize_dask.execute.wire import load
+
+KNOWN = Costs(boot_first_s=1.0, boot_next_s=0.5)
+
+
+class Disk:
+    """Where costs are kept."""
+
+    def __init__(self) -> None:
+        self.kept: Costs | None = None
+
+    def load(self) -> Costs | None:
+        return self.kept
+
+    def save(self, costs: Costs) -> None:
+        self.kept = costs
+
+
+@pytest.fixture
+def disk(monkeypatch: pytest.MonkeyPatch) -> Disk:
+    disk = Disk()
+    monkeypatch.setattr(calibration, "load_costs", disk.load)
+    monkeypatch.setattr(calibration, "save_costs", disk.save)
+    return disk
+
+
+@pytest.fixture
+def sockets() -> Iterator[tuple[socket.socket, socket.socket]]:
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        yield ours, theirs
+
+
+@contextmanager
+def echoing_through(sock: socket.socket) -> Iterator[None]:
+    """Send all back that comes, until the other end is closed."""
+    worker = WorkerChannel(sock)
+
+    def echo() -> None:
+        while (parts := worker.receive()) is not None:
+            worker.send(parts)
+
+    thread = threading.Thread(target=echo)
+    thread.start()
+    yield
+    thread.join()
+
+
+@pytest.fixture
+def echoing(sockets: tuple[socket.socket, socket.socket]) -> Iterator[CallerChannel]:
+    """Return the caller's end of a pipe at whose other end all is sent back."""
+    channel = CallerChannel(sockets[0])
+    with echoing_through(sockets[1]):
+        yield channel
+        channel.close()
+
+
+def make_worker(
+    channel: CallerChannel, asked_at: float, ready_at: float, is_first: bool = False
+) -> ProcessWorker:
+    worker = ProcessWorker(channel, asked_at=asked_at, is_first=is_first)
+    worker.ready_at = ready_at
+    return worker
+
+
+def test_known_costs_are_taken_from_disk(disk: Disk, echoing: CallerChannel) -> None:
+    """Costs that were measured once are not measured again."""
+    disk.kept = KNOWN
+    known = Calibration()
+    assert known.costs == KNOWN
+    known.note_ready(make_worker(echoing, 100.0, 103.0, is_first=True))
+    known.note_ready(make_worker(echoing, 100.0, 104.0))
+    assert known.costs == KNOWN
+
+
+def test_defaults_until_a_worker_is_up(disk: Disk) -> None:
+    """Without costs on disk the defaults hold, and nothing is measured for it."""
+    assert Calibration().costs == Costs()
+    assert disk.kept is None
+
+
+def test_first_worker(disk: Disk, echoing: CallerChannel) -> None:
+    """The first one tells of its boot, of threads and of the pipe; not on disk yet."""
+    known = Calibration()
+    known.note_ready(make_worker(echoing, 100.0, 103.0, is_first=True))
+    default = Costs()
+    assert known.costs.boot_first_s == 3.0
+    assert known.costs.boot_next_s == default.boot_next_s
+    for name in ("round_trip_s", "bytes_per_s", "thread_start_s", "hand_off_s"):
+        assert getattr(known.costs, name) > 0
+        assert getattr(known.costs, name) != getattr(default, name)
+    assert disk.kept is None
+
+
+def test_next_worker(disk: Disk, echoing: CallerChannel) -> None:
+    """The second one tells what each further worker adds; then all is kept on disk."""
+    known = Calibration()
+    known.note_ready(make_worker(echoing, 100.0, 103.0, is_first=True))
+    known.note_ready(make_worker(echoing, 100.0, 103.25))
+    assert known.costs.boot_next_s == 0.25
+    assert known.costs.boot_first_s == 3.0
+    assert disk.kept == known.costs
+    known.note_ready(make_worker(echoing, 100.0, 109.0))
+    assert known.costs == disk.kept
+
+
+def test_next_worker_that_is_asked_for_much_later(
+    disk: Disk, echoing: CallerChannel
+) -> None:
+    """The time in which no one asked for a worker is no part of its boot."""
+    known = Calibration()
+    known.note_ready(make_worker(echoing, 100.0, 103.0, is_first=True))
+    known.note_ready(make_worker(echoing, 500.0, 500.25))
+    assert known.costs.boot_next_s == 0.25
+
+
+def test_only_next_workers(disk: Disk, echoing: CallerChannel) -> None:
+    """Workers that join others which were up before tell nothing of a first one."""
+    known = Calibration()
+    known.note_ready(make_worker(echoing, 100.0, 100.5))
+    assert known.costs == Costs()
+    known.note_ready(make_worker(echoing, 100.0, 100.75))
+    assert known.costs == Costs(boot_next_s=0.25)
+
+
+def test_first_worker_that_does_not_answer(
+    disk: Disk,
+    sockets: tuple[socket.socket, socket.socket],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Of a pipe without an answer the defaults stay; its boot is known."""
+    monkeypatch.setattr(calibration, "ECHO_TIMEOUT_S", 0.01)
+    known = Calibration()
+    known.note_ready(
+        make_worker(CallerChannel(sockets[0]), 100.0, 103.0, is_first=True)
+    )
+    assert known.costs.boot_first_s == 3.0
+    assert known.costs.round_trip_s == Costs().round_trip_s
+    assert known.costs.bytes_per_s == Costs().bytes_per_s
+
+
+@pytest.mark.parametrize("n", [0, 1, 5_000_000])
+def test_echo(echoing: CallerChannel, n: int) -> None:
+    """What comes back is what was sent, also more than a pipe holds."""
+    data = bytes(range(200)) * (n // 200) + bytes(n % 200)
+    assert echo_through(make_worker(echoing, 0.0, 0.0), data) == data
+
+
+def test_echo_of_a_worker_that_is_silent(
+    sockets: tuple[socket.socket, socket.socket], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """There is an end to waiting; the pipe stays open, and the answer may come yet."""
+    monkeypatch.setattr(calibration, "ECHO_TIMEOUT_S", 0.01)
+    channel = CallerChannel(sockets[0])
+    with pytest.raises(ConnectionError, match="does not answer"):
+        echo_through(make_worker(channel, 0.0, 0.0), b"a")
+    assert channel.is_open
+    parts = WorkerChannel(sockets[1]).receive()
+    assert parts is not None
+    assert load(parts) == ("echo", b"a")
+
+
+def test_echo_of_a_worker_that_has_gone(
+    sockets: tuple[socket.socket, socket.socket], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No one waits for the end of the time then."""
+    monkeypatch.setattr(calibration, "ECHO_TIMEOUT_S", 1e6)
+    channel = CallerChannel(sockets[0])
+    sockets[1].close()
+    with pytest.raises(ConnectionError):
+        echo_through(make_worker(channel, 0.0, 0.0), b"a")
+    assert not channel.is_open
+
+
+@pytest.fixture
+def high_number() -> Iterator[int]:
+    """Return a number for descriptors that is too large for `select`."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if hard != resource.RLIM_INFINITY and hard < 2048:
+        pytest.skip("the system allows too few open files")
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, 2048), hard))
+    yield 1500
+    resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+def test_echo_with_many_open_files(high_number: int) -> None:
+    """A program that has more files open than `select` can wait for gets its echo."""
+    ours, theirs = socket.socketpair()
+    high = fcntl.fcntl(ours.fileno(), fcntl.F_DUPFD_CLOEXEC, high_number)
+    ours.close()
+    with socket.socket(fileno=high) as ours, theirs, echoing_through(theirs):
+        worker = make_worker(CallerChannel(ours), 0.0, 0.0)
+        assert echo_through(worker, b"a") == b"a"
+        worker.close()

@@ -1,0 +1,340 @@
+"""What a worker process does with what it is sent, seen from inside."""
+
+from __future__ import annotations
+
+import os
+import random
+import socket
+import sys
+import threading
+import warnings
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from io import StringIO
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from dask import config
+
+from amorsize_dask.execute import worker
+from amorsize_dask.execute.channel import WorkerChannel
+from amorsize_dask.execute.failure import load_failure
+from amorsize_dask.execute.wire import count_bytes, dump, load
+from amorsize_dask.execute.worker import Report, WorkerState, apply_state
+
+Node = Callable[[Mapping[Any, Any]], Any]
+
+
+def run(*nodes: Node, values: Mapping[str, Any] | None = None) -> tuple[Report, Any]:
+    """Run a batch of tasks that all need all values; return report and parts."""
+    values = values or {}
+    items = [(number, node, list(values)) for number, node in enumerate(nodes)]
+    head, *parts = worker.run([bytearray(part) for part in dump((items, values))])
+    kind, report = load([head])
+    assert kind == "done"
+    return report, [bytearray(part) for part in parts]
+
+
+def warn(text: str, category: type[Warning] = UserWarning) -> Node:
+    return lambda values: warnings.warn(text, category, stacklevel=1)
+
+
+class UnloadableError(Exception):
+    pass
+
+
+def refuse() -> None:
+    raise UnloadableError("not here")
+
+
+class Unloadable:
+    def __reduce__(self) -> Any:
+        return refuse, ()
+
+
+class Unpicklable:
+    def __reduce__(self) -> Any:
+        raise UnloadableError("not there")
+
+
+class LocalWarning(UserWarning):
+    pass
+
+
+# -- batches ---------------------------------------------------------------------------
+
+
+def test_results_follow_the_report() -> None:
+    """Each result has its parts, and its bytes are counted."""
+    large = np.arange(10_000)
+    report, parts = run(
+        lambda values: values["x"], lambda _: [large, large + 1], lambda _: None,
+        values={"x": 3},
+    )  # fmt: skip
+    assert [outcome.task for outcome in report.outcomes] == [0, 1, 2]
+    assert report.n_parts == [1, 3, 1]
+    assert len(parts) == 5
+    assert load(parts[:1]) == 3
+    first, second = load(parts[1:4])
+    np.testing.assert_array_equal(first + 1, second)
+    assert load(parts[4:]) is None
+    assert report.outcomes[1].out_bytes == count_bytes(parts[1:4])
+    assert report.failure is None
+    assert report.unloadable is None
+    assert report.unshippable == []
+    assert report.peak_rss_bytes > 0
+
+
+def test_arguments_are_writable() -> None:
+    """A task may change a large argument in place, as it could in the caller."""
+
+    def double(values: Mapping[str, Any]) -> Any:
+        values["x"][:] *= 2
+        return values["x"].sum()
+
+    array = np.ones(10_000)
+    _, parts = run(double, values={"x": array})
+    assert load(parts) == 20_000
+    assert array.sum() == 10_000
+
+
+def test_failure() -> None:
+    """What came before a failure is sent, and the exception itself."""
+    report, parts = run(lambda _: 1, lambda _: [][3], lambda _: 2)
+    assert [outcome.task for outcome in report.outcomes] == [0]
+    assert load(parts) == 1
+    assert report.failure is not None
+    task, failure = report.failure
+    error = load_failure("key", [bytearray(part) for part in failure])
+    assert task == 1
+    assert isinstance(error, IndexError)
+
+
+def test_result_that_cannot_be_pickled() -> None:
+    """It is named with the reason, and the others are sent."""
+    report, parts = run(lambda _: 1, lambda _: Unpicklable(), lambda _: 2)
+    assert [outcome.task for outcome in report.outcomes] == [0, 2]
+    assert [load([part]) for part in parts] == [1, 2]
+    assert report.unshippable == [(1, "UnloadableError: not there")]
+
+
+def test_batch_that_cannot_be_loaded() -> None:
+    """Nothing is run, and the reason is told."""
+    report, parts = run(lambda _: 1, values={"x": Unloadable()})
+    assert report.unloadable == "UnloadableError: not there".replace("there", "here")
+    assert report.outcomes == []
+    assert parts == []
+
+
+def test_warning_is_reported_once() -> None:
+    """Equal warnings of a batch are one; others are told with category and place."""
+    report, _ = run(warn("a"), warn("a"), warn("b"), warn("a", RuntimeWarning))
+    found = {(category, text) for category, text, _, _ in report.warnings}
+    assert found == {
+        (UserWarning, "a"),
+        (UserWarning, "b"),
+        (RuntimeWarning, "a"),
+    }
+    assert len(report.warnings) == 3
+    _, _, filename, lineno = report.warnings[0]
+    assert Path(filename).samefile(__file__)
+    assert lineno > 0
+
+
+def test_warnings_of_batches_before_are_reported_again() -> None:
+    """Whether one is shown again is for the caller to say."""
+    for _ in range(2):
+        report, _ = run(warn("a"))
+        assert [text for _, text, _, _ in report.warnings] == ["a"]
+
+
+def test_warnings_that_the_caller_may_ignore() -> None:
+    """All are reported, also those that are ignored by default."""
+    report, _ = run(warn("a", DeprecationWarning), warn("b", LocalWarning))
+    assert [category for category, *_ in report.warnings] == [
+        DeprecationWarning,
+        LocalWarning,
+    ]
+
+
+def test_warning_while_a_result_is_pickled() -> None:
+    """Warnings are noted until the answer is ready."""
+
+    class Warns:
+        def __reduce__(self) -> Any:
+            warnings.warn("while pickling", stacklevel=1)
+            return int, ()
+
+    report, _ = run(lambda _: Warns())
+    assert "while pickling" in [text for _, text, _, _ in report.warnings]
+
+
+# -- state -----------------------------------------------------------------------------
+
+
+@pytest.fixture
+def state(tmp_path: Path) -> Iterator[WorkerState]:
+    """Return the state of this process, which is as it was afterwards."""
+    path, folder, environ = list(sys.path), os.getcwd(), dict(os.environ)
+    with config.set({}):
+        settings = dict(config.config)
+        dumped = {
+            name: [bytes(part) for part in dump(value)]
+            for name, value in settings.items()
+        }
+        yield WorkerState(list(path), folder, dict(environ), dumped)
+        config.config.clear()
+        config.config.update(settings)
+    sys.path[:] = path
+    os.chdir(folder)
+    for name in os.environ.keys() - environ.keys():
+        del os.environ[name]
+    os.environ.update(environ)
+
+
+def test_state_is_applied(state: WorkerState, tmp_path: Path) -> None:
+    """Import path, folder, environment and Dask's settings become the caller's."""
+    state.sys_path.insert(0, str(tmp_path))
+    state.folder = str(tmp_path)
+    state.environ["AMORSIZE_TEST"] = "set"
+    state.dask_config["amorsize-test"] = [bytes(part) for part in dump({"a": 3})]
+    apply_state(state)
+    assert sys.path == state.sys_path
+    assert Path.cwd() == tmp_path
+    assert os.environ["AMORSIZE_TEST"] == "set"
+    assert config.get("amorsize-test.a") == 3
+
+
+def test_what_the_caller_removed_is_removed(
+    state: WorkerState, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Variables and settings that the caller no longer has are gone."""
+    monkeypatch.setenv("AMORSIZE_TEST", "set")
+    config.config["amorsize-test"] = 3
+    apply_state(state)
+    assert "AMORSIZE_TEST" not in os.environ
+    assert "amorsize-test" not in config.config
+
+
+def test_unknown_folder(state: WorkerState, tmp_path: Path) -> None:
+    """If the caller's folder is gone a worker stays where it is."""
+    os.chdir(tmp_path)
+    state.folder = None
+    apply_state(state)
+    assert Path.cwd() == tmp_path
+
+
+def test_setting_that_cannot_be_loaded(state: WorkerState) -> None:
+    """It is left out; the others are applied."""
+    state.dask_config["first"] = [bytes(part) for part in dump(Unloadable())]
+    state.dask_config["second"] = [bytes(part) for part in dump(3)]
+    apply_state(state)
+    assert "first" not in config.config
+    assert config.get("second") == 3
+
+
+def test_setting_of_a_module_on_the_new_path(
+    state: WorkerState, tmp_path: Path
+) -> None:
+    """A setting may be of a class that is found on the caller's new path alone."""
+    (tmp_path / "new_module.py").write_text("class Thing:\n    number = 3\n")
+    sys.path.insert(0, str(tmp_path))
+    from new_module import Thing  # type: ignore[import-not-found]
+
+    state.dask_config["thing"] = [bytes(part) for part in dump(Thing())]
+    del sys.modules["new_module"]
+    sys.path.remove(str(tmp_path))
+    state.sys_path.insert(0, str(tmp_path))
+    apply_state(state)
+    assert config.get("thing").number == 3
+    del sys.modules["new_module"]
+
+
+# -- the process -----------------------------------------------------------------------
+
+
+def test_seeds() -> None:
+    """After a fork equal random states become different ones."""
+    before = random.getstate(), np.random.get_state()
+    drawn = []
+    try:
+        for _ in range(2):
+            random.setstate(before[0])
+            np.random.set_state(before[1])
+            worker.seed()
+            drawn.append((random.random(), np.random.random()))
+    finally:
+        random.setstate(before[0])
+        np.random.set_state(before[1])
+    assert drawn[0][0] != drawn[1][0]
+    assert drawn[0][1] != drawn[1][1]
+
+
+def test_output_is_flushed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What was printed is written out, where there is something to write to."""
+
+    class Stream(StringIO):
+        n_flushed = 0
+
+        def flush(self) -> None:
+            super().flush()
+            self.n_flushed += 1
+
+    stream, closed = Stream(), Stream()
+    closed.close()
+    for out, err in ((stream, closed), (None, stream)):
+        monkeypatch.setattr(sys, "stdout", out)
+        monkeypatch.setattr(sys, "stderr", err)
+        worker.flush()
+    assert stream.n_flushed == 2
+
+
+@pytest.fixture
+def sockets() -> Iterator[tuple[socket.socket, socket.socket]]:
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        yield ours, theirs
+
+
+def test_messages(sockets: tuple[socket.socket, socket.socket]) -> None:
+    """A worker says that it is ready, echoes, runs, and ends when the pipe closes."""
+    ours, theirs = sockets
+    caller = WorkerChannel(ours)
+    with ThreadPoolExecutor(1) as executor:
+        ended = executor.submit(worker.serve, WorkerChannel(theirs), None)
+        try:
+            kind, pid, ready_at = load(caller.receive() or [])
+            assert (kind, pid) == ("ready", os.getpid())
+            assert ready_at > 0
+            caller.send(dump(("echo", b"a" * 100_000)))
+            assert load(caller.receive() or []) == ("echo", b"a" * 100_000)
+            items = [(0, lambda values: values["x"] + 1, ["x"])]
+            caller.send([dump(("run",))[0], *dump((items, {"x": 1}))])
+            head, result = caller.receive() or []
+            assert load([head])[1].n_parts == [1]
+            assert load([result]) == 2
+        finally:
+            ours.close()
+        ended.result()
+
+
+def test_silent_caller(sockets: tuple[socket.socket, socket.socket]) -> None:
+    """A worker ends when the caller has been silent for a time."""
+    thread = threading.Thread(
+        target=worker.serve, args=(WorkerChannel(sockets[1]), 0.001)
+    )
+    thread.start()
+    thread.join()
+
+
+def test_caller_that_has_gone_at_once(
+    sockets: tuple[socket.socket, socket.socket], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A worker that gets up after its caller has let go of it ends quietly."""
+    monkeypatch.setattr(worker, "seed", lambda: None)
+    monkeypatch.setattr(worker, "is_worker", False)
+    sockets[0].close()
+    worker.main(sockets[1], None)
+    assert worker.is_worker

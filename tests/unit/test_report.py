@@ -1,0 +1,44 @@
+"""What is shown in a terminal."""
+
+from __future__ import annotations
+
+from io import StringIO
+
+import dask
+from rich.console import Console
+
+from amorsize_dask.demo import DemoRun
+from amorsize_dask.report import show_progress, tabulate_demo
+
+GRAPH = {"a": (abs, -1), "b": (abs, "a"), "c": (abs, "b")}
+
+
+def test_seconds_are_compared_with_the_best_of_dasks() -> None:
+    """A run's ratio is to the fastest run without a record, even if it is faster."""
+    runs = [
+        DemoRun(name="sync", seconds=3.0, counts=[1000, 2000]),
+        DemoRun(name="threads", seconds=2.0, counts=[1000, 2000]),
+    ]
+    console = Console(file=StringIO(), width=80)
+    with console.capture() as capture:
+        console.print(tabulate_demo(runs))
+    lines = [line.split() for line in capture.get().splitlines()]
+    assert ["│", "sync", "│", "3.00", "│", "1.50", "│", "3,000", "│"] in lines
+    assert ["│", "threads", "│", "2.00", "│", "1.00", "│", "3,000", "│"] in lines
+
+
+def test_bar_counts_finished_tasks() -> None:
+    """The bar of a compute ends at the number of its tasks."""
+    file = StringIO()
+    with show_progress(Console(file=file, force_terminal=True, width=80), "sync"):
+        dask.get(GRAPH, "c")
+    assert "sync" in file.getvalue()
+    assert "3/3" in file.getvalue()
+
+
+def test_bar_is_not_drawn_into_a_file() -> None:
+    """Output that isn't a terminal gets no bar."""
+    file = StringIO()
+    with show_progress(Console(file=file), "sync"):
+        assert dask.get(GRAPH, "c") == 1
+    assert file.getvalue() == ""
