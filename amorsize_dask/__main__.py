@@ -38,7 +38,9 @@ def demo(quick: bool) -> None:
     for run in runs:
         if run.record is not None:
             console.print(f"\n{run.name}", style="bold")
-            console.print(str(run.record), markup=False, highlight=False, soft_wrap=True)
+            console.print(
+                str(run.record), markup=False, highlight=False, soft_wrap=True
+            )
     different = [run.name for run in runs if run.counts != runs[0].counts]
     if different:
         raise click.ClickException(

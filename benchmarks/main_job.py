@@ -68,7 +68,7 @@ def show(title: str, seconds: Mapping[str, float]) -> None:
 
 def judge(what: str, value: float, is_kept: bool) -> bool:
     """Print whether a promise is kept."""
-    print(f"  {what}: {value:.2f} {'kept' if is_kept else 'NOT KEPT'}")
+    print(f"  {what}: {value:.3g} {'kept' if is_kept else 'NOT KEPT'}")
     return is_kept
 
 

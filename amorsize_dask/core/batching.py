@@ -43,10 +43,11 @@ def choose_batch_size(
         At least 1 and at most ``ceil(n_tasks / n_workers)`` (if that is >= 1).
     """
     share = max(1, ceil(n_tasks / n_workers))
-    if mean_s <= 0:
+    worth_s = OVERHEAD_FRACTION * mean_s
+    if worth_s <= 0:
         return share
     size = ceil(n_tasks / (2 * n_workers))
     if isfinite(target_batch_s):
         size = min(size, int(min(target_batch_s / mean_s, share)))
-    worth_it = ceil(min(round_trip_s / (OVERHEAD_FRACTION * mean_s), share))
+    worth_it = ceil(min(round_trip_s / worth_s, share))
     return max(1, min(share, max(size, worth_it)))

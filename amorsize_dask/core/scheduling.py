@@ -155,7 +155,11 @@ class Scheduling:
         self._stage_of = graph.stage_of
         self._allowed = limits.allowed_lanes
         self._n_warm = n_warm
+        # Lanes in which no more workers can be started, and why; those of them that
+        # have none left; and the stages that no lane is left for.
+        self._unstartable: dict[Lane, str] = {}
         self._closed: set[Lane] = set()
+        self._stranded: set[int] = set()
         self._n_lost_at_boot = 0
         self._workers = Workers(self._side_lane())
         # Whether threads were busy when one of these began its batch.
@@ -191,6 +195,8 @@ class Scheduling:
         """
         for event in events:
             self._receive(event)
+        for number in sorted(self._stranded & self._graph.ready_stages):
+            self._rescue(number)
         if not any(isinstance(action, GiveUp) for action in self._actions):
             self._sample()
             for lane in (Lane.PROCESSES, Lane.THREADS):
@@ -218,7 +224,7 @@ class Scheduling:
             case WorkerLost():
                 self._lose(event)
             case StartFailed():
-                self._close(event)
+                self._fail_to_start(event)
             case _:
                 assert_never(event)
 
@@ -316,7 +322,8 @@ class Scheduling:
         if not worker.is_up:
             self._n_lost_at_boot += 1
             if self._n_lost_at_boot >= ALLOWED_FAILURES:
-                self._close_lane(worker.lane, f"workers end at boot by {event.ending}")
+                reason = f"workers end at boot by {event.ending}"
+                self._unstartable.setdefault(worker.lane, reason)
         for i, batch in enumerate(worker.batches):
             self._graph.put_back(batch)
             if i:
@@ -328,14 +335,19 @@ class Scheduling:
                     self._actions.append(GiveUp(task, "lost", event.ending, n_losses))
             for number in sorted({self._stage_of[task] for task in batch}):
                 self._place(number)
+        self._close_if_empty(worker.lane)
 
-    def _close(self, event: StartFailed) -> None:
+    def _fail_to_start(self, event: StartFailed) -> None:
         for number in event.workers:
-            for batch in self._workers.remove(number).batches:
-                self._graph.put_back(batch)
-        self._close_lane(event.lane, event.reason)
+            self._workers.remove(number)
+        self._unstartable.setdefault(event.lane, event.reason)
+        self._close_if_empty(event.lane)
 
-    def _close_lane(self, lane: Lane, reason: str) -> None:
+    def _close_if_empty(self, lane: Lane) -> None:
+        """Close a lane that has no workers and can't get any."""
+        reason = self._unstartable.get(lane)
+        if reason is None or self._workers.count(lane) or lane in self._closed:
+            return
         self._closed.add(lane)
         for number in sorted(self._placed[lane] | self._unplaced):
             self.stages[number].reasons.append(reason)
@@ -369,12 +381,17 @@ class Scheduling:
         stage = self.stages[number]
         lanes = self._lanes_of(number)
         if not lanes:
-            self._give_up(number)
+            self._stranded.add(number)
             return
         if not stage.statistics.is_known:
             if len(lanes) == 1:
                 placement = place_unmeasured(self.machine, self.limits, lanes[0])
                 self._settle(number, placement)
+            elif stage.placement is not None and stage.placement.lane not in lanes:
+                # It was placed like another stage, which turned out not to work.
+                self._placed[stage.placement.lane].discard(number)
+                self._unplaced.add(number)
+                stage.placement = None
             return
         if len(lanes) > 1 and stage.placement is None and self._gil_matters(number):
             return
@@ -501,10 +518,17 @@ class Scheduling:
                 )
             )
 
-    def _give_up(self, number: int) -> None:
-        stage = self.stages[number]
-        if not stage.n_left:
+    def _rescue(self, number: int) -> None:
+        """Place a stage that no lane was left for, or give up.
+
+        It comes to that only when a task of it is ready: what is in flight may be all
+        that is left of it, and once its suspects have finished it has its lanes back.
+        """
+        self._stranded.discard(number)
+        if self._lanes_of(number):
+            self._place(number)
             return
+        stage = self.stages[number]
         if stage.suspects:
             task = min(stage.suspects)
             n_losses, ending = self._n_losses[task], stage.suspects[task]
@@ -514,11 +538,7 @@ class Scheduling:
         for task in stage.barred.values():
             self._actions.append(GiveUp(task, "immovable", reason, 0))
             return
-        task = next(
-            task
-            for task, s in enumerate(self._stage_of)
-            if s == number and not self._graph.has_finished(task)
-        )
+        task = self._graph.ready[number][0]
         self._actions.append(GiveUp(task, "lane", reason, 0))
 
     # -- sampling -------------------------------------------------------------------
@@ -566,7 +586,7 @@ class Scheduling:
 
     def _start_workers(self, lane: Lane) -> None:
         n = self._n_wanted(lane) - self._workers.count(lane)
-        if n > 0 and self._is_worth_booting(lane):
+        if n > 0 and lane not in self._unstartable and self._is_worth_booting(lane):
             self._actions.append(StartWorkers(lane, self._workers.add(lane, n)))
 
     def _is_worth_booting(self, lane: Lane) -> bool:
@@ -578,7 +598,10 @@ class Scheduling:
         n_up = max(self._n_warm, self._workers.count(lane))
         if lane is Lane.THREADS or n_up or Lane.INLINE not in self._allowed:
             return True
-        worked_s = max(self.stages[n].statistics.worked_s for n in self._placed[lane])
+        stages = [self.stages[number] for number in self._placed[lane]]
+        if any(stage.suspects for stage in stages):
+            return True
+        worked_s = max(stage.statistics.worked_s for stage in stages)
         return worked_s >= PATIENCE_FRACTION * self.machine.costs.boot_first_s
 
     def _feed_workers(self, lane: Lane) -> None:

@@ -8,7 +8,7 @@ from time import perf_counter, thread_time
 from typing import Any
 
 from amorsize_dask.core.events import Outcome
-from amorsize_dask.measure.clock import count_waits
+from amorsize_dask.measure.clock import RunDelay
 from amorsize_dask.measure.memory import read_peak_rss
 
 #: What a task is for a batch: its number, what runs it, and the keys of its arguments.
@@ -28,6 +28,7 @@ class BatchResult:
 def run_batch(
     items: Sequence[Item],
     values: Mapping[Any, Any],
+    delay: RunDelay,
     is_cancelled: Callable[[], bool] | None = None,
 ) -> BatchResult:
     """Run tasks one after the other, until one raises.
@@ -38,19 +39,21 @@ def run_batch(
         The tasks; none may depend on another one of them.
     values : mapping of key to value
         Where the arguments are found.
+    delay : RunDelay
+        The calling thread's.
     is_cancelled : callable, optional
         Asked before each task; True ends the batch early.
 
     Returns
     -------
     BatchResult
-        Each outcome with wall and CPU seconds, the latter including what the thread
-        had to wait for a core where that is known; the last one also with the growth
-        of the process's memory peak during the batch, where there was any.
+        Each outcome with wall and CPU seconds, those without a core included in both;
+        the last one also with the growth of the process's memory peak during the batch,
+        where there was any.
     """
     result = BatchResult()
     outcomes, collected = result.outcomes, result.values
-    peak_before, waits_before = read_peak_rss(), count_waits()
+    peak_before, delay_before_s = read_peak_rss(), delay.read_s()
     start, cpu_start = perf_counter(), thread_time()
     for task, node, keys in items:
         if is_cancelled is not None and is_cancelled():
@@ -64,10 +67,20 @@ def run_batch(
         end, cpu_end = perf_counter(), thread_time()
         outcomes.append(Outcome(task, end - start, cpu_end - cpu_start))
         start, cpu_start = end, cpu_end
-    if waits_before is not None and count_waits() == waits_before:
-        # The thread has not waited once: what it lacks in CPU time it had no core for.
-        outcomes[:] = [outcome._replace(cpu_s=outcome.seconds) for outcome in outcomes]
+    _add_delay(outcomes, delay.read_s() - delay_before_s)
     growth = read_peak_rss() - peak_before
     if growth > 0 and outcomes:
         outcomes[-1] = outcomes[-1]._replace(peak_bytes=growth)
     return result
+
+
+def _add_delay(outcomes: list[Outcome], delay_s: float) -> None:
+    """Count the time without a core as if the tasks had computed in it."""
+    lacking_s = sum(max(0.0, o.seconds - (o.cpu_s or 0.0)) for o in outcomes)
+    if not lacking_s or delay_s <= 0:
+        return
+    fraction = min(1.0, delay_s / lacking_s)
+    for i, outcome in enumerate(outcomes):
+        cpu_s = outcome.cpu_s or 0.0
+        more_s = fraction * max(0.0, outcome.seconds - cpu_s)
+        outcomes[i] = outcome._replace(cpu_s=cpu_s + more_s)

@@ -8,6 +8,7 @@ takes a few milliseconds; all later processes of this user read the result.
 from __future__ import annotations
 
 import selectors
+from contextlib import suppress
 from dataclasses import fields, replace
 from time import perf_counter
 
@@ -30,8 +31,8 @@ ECHO_TIMEOUT_S = 1.0
 MIN_COST_S = 1e-6
 
 #: Share of a known cost below which a lower one is worth writing to disk. Smaller: a
-#: cost that was measured on a busy machine stays; larger: the file is written anew after
-#: each boot.
+#: cost that was measured on a busy machine stays; larger: the file is written anew
+#: after each boot.
 NEWS = 0.8
 
 
@@ -63,8 +64,9 @@ class Calibration:
         self._last_ready = worker.ready_at
         if not self._is_measured:
             self._is_measured = True
-            thread_start_s, hand_off_s = measure_thread_costs()
-            self._note(thread_start_s=thread_start_s, hand_off_s=hand_off_s)
+            with suppress(RuntimeError):  # no thread can be started now
+                thread_start_s, hand_off_s = measure_thread_costs()
+                self._note(thread_start_s=thread_start_s, hand_off_s=hand_off_s)
             self._measure_pipe(worker)
             save_costs(self.costs)
 
@@ -78,7 +80,10 @@ class Calibration:
             for name, value in measured.items()
             if name not in self._noted or value < getattr(self.costs, name)
         }
-        is_news = any(v < NEWS * getattr(self.costs, n) for n, v in lower.items())
+        is_news = any(
+            name not in self._noted or value < NEWS * getattr(self.costs, name)
+            for name, value in lower.items()
+        )
         self.costs = replace(self.costs, **lower)
         self._noted.update(lower)
         if self._is_measured and is_news:

@@ -81,7 +81,7 @@ def worker_environ() -> dict[str, str]:
 
 @contextmanager
 def hold_interrupts() -> Iterator[None]:
-    """Let Ctrl-C wait: a process that is being started must be noted somewhere first."""
+    """Let Ctrl-C wait until a process that is being started is noted somewhere."""
     is_main = threading.current_thread() is threading.main_thread()
     before = signal.getsignal(signal.SIGINT)
     if not is_main or not callable(before):

@@ -19,6 +19,7 @@ import selectors
 from collections.abc import Callable
 from contextlib import ExitStack
 from contextvars import copy_context
+from threading import get_native_id
 from time import perf_counter, sleep
 from typing import Any, NoReturn, Protocol, assert_never
 
@@ -49,6 +50,7 @@ from amorsize_dask.execute.processes import ProcessLane, Tag
 from amorsize_dask.execute.side import SideWatch
 from amorsize_dask.execute.store import Store
 from amorsize_dask.execute.threads import Mailbox, ThreadWorker
+from amorsize_dask.measure.clock import RunDelay
 from amorsize_dask.measure.gil import WATCH_INTERVAL_S
 from amorsize_dask.measure.size import measure_pickled
 
@@ -118,6 +120,8 @@ class Execution:
         self._mailbox: Mailbox | None = None
         self._threads: dict[int, ThreadWorker] = {}
         self._rerun_failed = rerun_failed
+        self._delay = RunDelay(get_native_id())
+        self._resources.callback(self._delay.close)
         self._side = SideWatch()
         # Stages of which a result's size is known, in memory and as a pickle.
         self._sized: set[int] = set()
@@ -203,7 +207,8 @@ class Execution:
             for task in tasks:
                 self._observer.pretask(task)
         if number == CALLER:
-            result = run_batch(self.store.items(tasks), self.store.values)
+            items = self.store.items(tasks)
+            result = run_batch(items, self.store.values, self._delay)
             self._take_result(result, Lane.INLINE, "caller")
             return [BatchDone(CALLER, result.outcomes)]
         if number == SIDE:

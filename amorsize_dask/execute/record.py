@@ -31,7 +31,7 @@ class StageRecord:
     name: str
     n_tasks: int
     #: Tasks by lane.
-    lanes: Mapping[Lane, int]
+    lanes: Mapping[str, int]
     #: Mean seconds of a task; CPU and GIL shares of them (``None``: not measured).
     mean_s: float
     cpu_fraction: float
@@ -70,7 +70,7 @@ class RunRecord:
     #: ``None`` if no stage was, because each had one lane only or one task only.
     predicted_s: float | None
     n_tasks: int
-    lanes: Mapping[Lane, LaneRecord]
+    lanes: Mapping[str, LaneRecord]
     stages: tuple[StageRecord, ...]
     decisions: tuple[DecisionRecord, ...]
     #: Highest resident bytes of the caller and of each worker process, added up.
@@ -160,8 +160,8 @@ def _predicted_s(decisions: tuple[DecisionRecord, ...]) -> float | None:
 
 def _lane_records(
     scheduling: Scheduling, execution: Execution
-) -> dict[Lane, LaneRecord]:
-    records = {}
+) -> dict[str, LaneRecord]:
+    records: dict[str, LaneRecord] = {}
     for lane in Lane:
         statistics = [stage.statistics for stage in scheduling.stages]
         n_tasks = sum(s.n_by_lane.get(lane, 0) for s in statistics)
@@ -183,7 +183,7 @@ def _stage_records(tasks: TaskGraph, scheduling: Scheduling) -> tuple[StageRecor
             StageRecord(
                 name=name,
                 n_tasks=statistics.n_finished,
-                lanes=dict(statistics.n_by_lane),
+                lanes={str(lane): n for lane, n in statistics.n_by_lane.items()},
                 mean_s=workload.mean_s,
                 cpu_fraction=workload.cpu_fraction,
                 # Noise makes it seem larger; no one holds the GIL without computing.

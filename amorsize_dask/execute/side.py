@@ -24,8 +24,7 @@ class SideWatch:
 
     def __init__(self) -> None:
         self._is_busy = False
-        self._is_watched = False
-        self._watch = GilWatch()
+        self._watch: GilWatch | None = None
         self._thread: ThreadWorker | None = None
         self._start = 0.0
         self._demand_start_s: float | None = None
@@ -34,13 +33,12 @@ class SideWatch:
     @property
     def is_watching(self) -> bool:
         """Whether to sleep in short steps that tell how long the GIL is held."""
-        return self._is_busy and self._is_watched and self._next_s == GLIMPSE_S
+        return self._is_busy and self._watch is not None and self._next_s == GLIMPSE_S
 
     def begin(self, thread: ThreadWorker, *, watched: bool) -> None:
         """Note that the thread is being given a batch."""
         self._is_busy = True
-        self._is_watched = watched
-        self._watch = GilWatch()
+        self._watch = GilWatch() if watched else None
         self._thread = thread
         self._demand_start_s = thread.read_demand_s() if watched else None
         self._start = perf_counter()
@@ -58,7 +56,7 @@ class SideWatch:
         seconds = sum(outcome.seconds for outcome in outcomes)
         cpu_fraction = self._cpu_fraction(seconds)
         self._is_busy = False
-        if not self._is_watched:
+        if self._watch is None:
             return None
         if cpu_fraction is not None:
             outcomes[:] = [
@@ -69,7 +67,7 @@ class SideWatch:
 
     def note_sleep(self, took_s: float) -> None:
         """Count a sleep of `WATCH_INTERVAL_S` that took this long."""
-        if took_s >= WATCH_INTERVAL_S:
+        if self._watch is not None and took_s >= WATCH_INTERVAL_S:
             self._watch.note(WATCH_INTERVAL_S, took_s)
 
     def timeout_s(self) -> float | None:
@@ -85,7 +83,7 @@ class SideWatch:
             return None
         self._next_s = 2 * seconds
         cpu_fraction = self._cpu_fraction(seconds)
-        gil_fraction = self._watch.gil_fraction if self._is_watched else None
+        gil_fraction = None if self._watch is None else self._watch.gil_fraction
         return Glimpse(
             seconds, 1.0 if cpu_fraction is None else cpu_fraction, gil_fraction
         )

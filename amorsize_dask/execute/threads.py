@@ -17,7 +17,7 @@ from queue import SimpleQueue
 from typing import Any
 
 from amorsize_dask.execute.batch import BatchResult, Item, run_batch
-from amorsize_dask.measure.clock import read_run_delay_s, read_thread_cpu_s
+from amorsize_dask.measure.clock import RunDelay, read_thread_cpu_s
 
 
 class Mailbox:
@@ -114,7 +114,8 @@ class ThreadWorker:
         cpu_s = read_thread_cpu_s(self.ident)
         if cpu_s is None or self._thread.native_id is None:
             return None
-        return cpu_s + read_run_delay_s(self._thread.native_id)
+        with RunDelay(self._thread.native_id) as delay:
+            return cpu_s + delay.read_s()
 
     def give(self, items: Sequence[Item]) -> None:
         """Run a batch, after those given before."""
@@ -149,9 +150,11 @@ class ThreadWorker:
 
     def _serve(self) -> None:
         # An interrupt may strike anywhere in here.
-        with suppress(KeyboardInterrupt):
+        with suppress(KeyboardInterrupt), RunDelay(threading.get_native_id()) as delay:
             while (items := self._batches.get()) is not None:
-                result = run_batch(items, self._values, lambda: self._is_cancelled)
+                result = run_batch(
+                    items, self._values, delay, lambda: self._is_cancelled
+                )
                 if self._is_cancelled:
                     return
                 self._mailbox.put(self._number, result)

@@ -20,6 +20,7 @@ import random
 import signal
 import socket
 import sys
+import threading
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -32,6 +33,7 @@ from amorsize_dask.execute.batch import BatchResult, run_batch
 from amorsize_dask.execute.channel import WorkerChannel
 from amorsize_dask.execute.failure import dump_failure
 from amorsize_dask.execute.wire import Part, count_bytes, dump, load
+from amorsize_dask.measure.clock import RunDelay
 from amorsize_dask.measure.memory import read_peak_rss
 
 logger = logging.getLogger(__name__)
@@ -106,19 +108,20 @@ def main(sock: socket.socket, idle_s: float | None) -> None:
 def serve(channel: WorkerChannel, idle_s: float | None) -> None:
     """Answer messages until the pipe closes or is silent for `idle_s` seconds."""
     channel.send(dump(("ready", os.getpid(), perf_counter())))
-    while (parts := channel.receive(idle_s)) is not None:
-        kind, *rest = pickle.loads(parts[0])
-        if kind == "run":
-            answer = run(parts[1:])
-            flush()
-            channel.send(answer)
-            del answer
-        elif kind == "state":
-            apply_state(rest[0])
-        else:
-            channel.send(parts)
-        # Arguments and results of a batch must not stay until the next one comes.
-        del parts, rest
+    with RunDelay(threading.get_native_id()) as delay:
+        while (parts := channel.receive(idle_s)) is not None:
+            kind, *rest = pickle.loads(parts[0])
+            if kind == "run":
+                answer = run(parts[1:], delay)
+                flush()
+                channel.send(answer)
+                del answer
+            elif kind == "state":
+                apply_state(rest[0])
+            else:
+                channel.send(parts)
+            # Arguments and results of a batch must not stay until the next one comes.
+            del parts, rest
 
 
 def seed() -> None:
@@ -155,7 +158,7 @@ def apply_state(state: WorkerState) -> None:
             logger.debug("Dask's setting %r can't be had here: %r", name, error)
 
 
-def run(parts: list[bytearray]) -> list[Part]:
+def run(parts: list[bytearray], delay: RunDelay) -> list[Part]:
     """Run a batch; return the answer to be sent."""
     caught = _Caught()
     unloadable = None
@@ -166,7 +169,7 @@ def run(parts: list[bytearray]) -> list[Part]:
             unloadable = f"{type(error).__name__}: {error}"
             result = BatchResult()
         else:
-            result = run_batch(items, values)
+            result = run_batch(items, values, delay)
             del items, values
         return _answer(result, caught, unloadable)
 

@@ -14,13 +14,10 @@ from amorsize_dask.execute.graph import Key, Node
 from amorsize_dask.lowering.traversal import RUN_FUSED
 
 
-def fuse(
-    keys: Sequence[Key], nodes: Sequence[GraphNode], unfuser: Unfuser
-) -> Chain | Subgraph:
+def fuse(keys: list[Key], nodes: list[GraphNode], unfuser: Unfuser) -> Node:
     """Make one task of nodes that stand in an order in which they can run."""
-    run = [unfuser.convert(node) for node in nodes]
     if _is_chain(keys, nodes):
-        return Chain(keys, run)
+        return Chain(keys, [unfuser.convert(node) for node in nodes])
     own = set(keys)
     spent: list[Sequence[Key]] = []
     for node in reversed(nodes):
@@ -28,15 +25,16 @@ def fuse(
         own -= last
         spent.append(tuple(last))
     spent.reverse()
-    return Subgraph(keys, run, spent)
+    return Subgraph(keys, [unfuser.convert(node) for node in nodes], spent)
 
 
-def _is_chain(keys: Sequence[Key], nodes: Sequence[GraphNode]) -> bool:
+def _is_chain(keys: list[Key], nodes: list[GraphNode]) -> bool:
     """Whether each node needs the one before and nothing else."""
-    return all(
-        node.dependencies == {before}
-        for before, node in zip(keys, nodes[1:], strict=False)
-    )
+    for i in range(1, len(nodes)):
+        needed = nodes[i].dependencies
+        if len(needed) != 1 or keys[i - 1] not in needed:
+            return False
+    return True
 
 
 class Unfuser:
@@ -66,25 +64,28 @@ class Unfuser:
         return Call(body, inputs)
 
     def _make_body(self, nodes: Mapping[Key, GraphNode], last: Key) -> Node:
+        if isinstance(nodes[last], Alias):
+            nodes = {**nodes, last: _keep_list(nodes, last)}
         keys = list(nodes)
-        if keys[-1] != last or not _is_chain(keys, list(nodes.values())):
+        if keys[-1] != last or not _is_sorted(nodes):
             keys = _sort(nodes, last)
-        return fuse(keys, [_keep_list(nodes, key) for key in keys], self)
+        return fuse(keys, [nodes[key] for key in keys], self)
 
 
-def _keep_list(nodes: Mapping[Key, GraphNode], key: Key) -> GraphNode:
-    """Return a node, or what makes a list again of the iterator that it is an alias of.
+def _keep_list(nodes: Mapping[Key, GraphNode], last: Key) -> GraphNode:
+    """Return a node that is an alias, or what makes a list of the iterator behind it.
 
     Inside of fused tasks Dask's bags leave out what makes lists, and the keys of tasks
-    with it, since only the next task needs the iterator. But where an alias comes next
+    with it, since only the next task needs the iterator. But where an alias comes last
     several tasks may, and all but the first would find it used up.
     """
-    node = nodes[key]
-    if isinstance(node, Alias) and node.target in nodes:
-        target = nodes[node.target]
-        if isinstance(target, Task) and target.key is None:
-            return Task(key, sys.modules["dask.bag.core"].reify, TaskRef(node.target))
-    return node
+    node: GraphNode | None = nodes[last]
+    while isinstance(node, Alias):
+        target = node.target
+        node = nodes.get(target)
+    if getattr(node, "key", last) is None:
+        return Task(last, sys.modules["dask.bag.core"].reify, TaskRef(target))
+    return nodes[last]
 
 
 def _as_node(name: Any, argument: Any) -> GraphNode:
@@ -93,6 +94,16 @@ def _as_node(name: Any, argument: Any) -> GraphNode:
     if isinstance(argument, GraphNode):
         return argument
     return DataNode(name, argument)
+
+
+def _is_sorted(nodes: Mapping[Key, GraphNode]) -> bool:
+    """Whether all nodes stand after those that they need, as mostly they do."""
+    left = set(nodes)
+    for key, node in nodes.items():
+        if not left.isdisjoint(node.dependencies):
+            return False
+        left.remove(key)
+    return True
 
 
 def _sort(nodes: Mapping[Key, GraphNode], last: Key) -> list[Key]:

@@ -101,9 +101,11 @@ def _assemble(
     keys, nodes = traversal.keys, traversal.nodes
     targets = resolution.targets
     known_as = [keys[name] for name in resolution.names]
-    constants = [i for i, node in enumerate(nodes) if isinstance(node, DataNode)]
+    constants = {
+        i: node.value for i, node in enumerate(nodes) if isinstance(node, DataNode)
+    }
     # Other aliases lead to links inside of chains.
-    findable = {*constants, *(chain[-1] for chain in chains)}
+    findable = constants.keys() | {chain[-1] for chain in chains}
     stages = find_stages(chains, keys, nodes, bookkeeping)
     return TaskGraph(
         graph=Graph(
@@ -122,7 +124,7 @@ def _assemble(
         arguments=[
             [known_as[i] for i in _find_inputs(resolution, chain)] for chain in chains
         ],
-        constants={known_as[i]: nodes[i]() for i in constants},
+        constants={known_as[i]: value for i, value in constants.items()},
         aliases={
             keys[number]: known_as[target]
             for number, target in enumerate(targets)

@@ -8,11 +8,7 @@ from __future__ import annotations
 
 import os
 import time
-
-try:
-    from resource import RUSAGE_THREAD, getrusage
-except ImportError:  # only Linux counts by thread
-    getrusage = None  # type: ignore[assignment]
+from typing import Self
 
 
 def read_thread_cpu_s(thread_id: int) -> float | None:
@@ -21,48 +17,66 @@ def read_thread_cpu_s(thread_id: int) -> float | None:
     Parameters
     ----------
     thread_id : int
-        `threading.Thread.ident` of a thread that is alive: the C library has no way of
-        refusing one that isn't.
+        `threading.Thread.ident` of a thread that is alive, which is for the caller to
+        make sure: given one that has ended, the C library reads memory that may be
+        gone, and this process may crash.
 
     Returns
     -------
     float or None
-        ``None`` where the system has no such clock.
+        ``None`` where the system has no such clock, as on macOS and Windows, or if the
+        thread has just ended.
     """
     if not hasattr(time, "pthread_getcpuclockid"):
         return None
-    return time.clock_gettime(time.pthread_getcpuclockid(thread_id))
+    try:
+        return time.clock_gettime(time.pthread_getcpuclockid(thread_id))
+    except OSError:
+        return None
 
 
-def read_run_delay_s(native_id: int) -> float:
-    """Return the seconds for which a thread could have run but had no core.
+class RunDelay:
+    """Reads for how many seconds a thread could have run but had no core.
+
+    A context that keeps one file open, so that a reading costs two microseconds. It is
+    0 where the system doesn't tell: only Linux does.
 
     Parameters
     ----------
     native_id : int
         `threading.Thread.native_id` of a thread of this process.
-
-    Returns
-    -------
-    float
-        0 where the system doesn't tell.
     """
-    try:
-        fd = os.open(f"/proc/self/task/{native_id}/schedstat", os.O_RDONLY)
-    except OSError:
-        return 0.0
-    try:
-        return int(os.read(fd, 64).split()[1]) / 1e9
-    except (OSError, IndexError, ValueError):
-        return 0.0
-    finally:
-        os.close(fd)
+
+    def __init__(self, native_id: int) -> None:
+        try:
+            path = f"/proc/self/task/{native_id}/schedstat"
+            self._fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        except OSError:
+            self._fd = -1
+
+    def read_s(self) -> float:
+        """Return the seconds so far."""
+        if self._fd < 0:
+            return 0.0
+        try:
+            return int(os.pread(self._fd, 64, 0).split()[1]) / 1e9
+        except (OSError, IndexError, ValueError):
+            return 0.0  # the thread has ended, or the file has another form
+
+    def close(self) -> None:
+        """Close the file; readings are 0 from now on."""
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
 
 
-def count_waits() -> int | None:
-    """Return how often the calling thread has gone to sleep by itself so far.
-
-    One that has not done so meanwhile has not waited, however few CPU seconds it got.
-    ``None`` where the system doesn't tell. Costs less than a microsecond.
-    """
-    return None if getrusage is None else getrusage(RUSAGE_THREAD).ru_nvcsw
+def read_run_delay_s(native_id: int) -> float:
+    """Return what `RunDelay` reads, once."""
+    with RunDelay(native_id) as delay:
+        return delay.read_s()

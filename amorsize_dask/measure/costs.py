@@ -10,45 +10,69 @@ import platform
 import sys
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import asdict, fields
-from importlib.metadata import version
+from functools import cache
 from math import isfinite
 from pathlib import Path
 from queue import SimpleQueue
 from tempfile import NamedTemporaryFile
 from time import perf_counter
 
+import dask
 import platformdirs
 
 from amorsize_dask.core.model import Costs
+from amorsize_dask.measure.cgroup import read_lines
 
 logger = logging.getLogger(__name__)
 
 #: Version of the file's form; files of other versions are not read.
 VERSION = 1
 
-#: Rounds of each measurement, of which the quickest counts: what makes the others
-#: slower is not the machine's doing. Smaller: none may be quick while the machine is
-#: busy; larger: more than the few milliseconds that it may take.
+#: Characters of a file that are read. Smaller: more costs than today's don't fit;
+#: larger: a file that is none of ours is read to its end.
+MAX_CHARACTERS = 100_000
+
+#: Rounds of a measurement that takes microseconds, and of one that moves many bytes.
+#: The quickest counts: what makes the others slower is not the machine's doing.
+#: Smaller: none may be quick while the machine is busy; larger: more than the few
+#: milliseconds that it may take.
 N_ROUNDS = 9
+N_BULK_ROUNDS = 5
 
 #: Bytes of the block that is echoed to measure the speed of a pipe. Smaller: the round
-#: trip is a part of it; larger: it takes longer than it is worth.
-ECHO_BYTES = 1_000_000
+#: trip, which is taken off, is most of it; larger: it takes longer than it is worth.
+ECHO_BYTES = 500_000
+
+#: What names the processor in ``/proc/cpuinfo``, on one architecture or another.
+_MODEL_FIELDS = ("model name", "cpu model", "cpu", "CPU implementer", "CPU part")
 
 
+@cache
 def fingerprint() -> str:
     """Return a name for this machine, Python and Dask: their costs are their own."""
     facts = (
         platform.node(),
         platform.machine(),
-        platform.processor(),
+        _processor_model(),
         os.cpu_count(),
         sys.implementation.name,
         sys.version,
-        version("dask"),
+        dask.__version__,  # type: ignore[attr-defined]  # Dask doesn't declare it
     )
     return hashlib.sha256(repr(facts).encode()).hexdigest()[:16]
+
+
+def _processor_model() -> list[str]:
+    """Return what the system says of the processor, if there is a file to read.
+
+    `platform.processor` would start a process to ask, and that at the first compute.
+    """
+    # Each core has a paragraph, and they may be of several kinds: the first has to do.
+    lines = read_lines(Path("/proc/cpuinfo"))
+    paragraph = lines[: lines.index("")] if "" in lines else lines
+    return [line for line in paragraph if line.partition("\t")[0] in _MODEL_FIELDS]
 
 
 def load_costs(folder: Path | None = None) -> Costs | None:
@@ -65,40 +89,90 @@ def load_costs(folder: Path | None = None) -> Costs | None:
         ``None`` if there are none yet, or the file is broken, of another version or
         another user's.
     """
-    path = _path(folder)
     try:
+        path = _path(folder)
         with path.open(encoding="utf-8") as file:
             if hasattr(os, "getuid") and os.fstat(file.fileno()).st_uid != os.getuid():
-                return None
-            content = json.load(file)
+                raise PermissionError("it belongs to another user")
+            content = json.loads(file.read(MAX_CHARACTERS))
         return _check(content)
-    except (OSError, ValueError, TypeError, KeyError) as error:
-        logger.debug("no costs are read from %s: %r", path, error)
+    except (
+        OSError,
+        ValueError,
+        TypeError,
+        OverflowError,  # a whole number that no float can hold
+        RecursionError,  # brackets within brackets
+    ) as error:
+        logger.debug("no costs are read: %r", error)
         return None
 
 
 def save_costs(costs: Costs, folder: Path | None = None) -> None:
-    """Keep the costs of this machine; if that can't be done, nothing happens."""
-    path = _path(folder)
-    content = {"version": VERSION, "costs": asdict(costs)}
+    """Keep the costs of this machine; if that can't be done, nothing happens.
+
+    Whoever reads at the same time finds the old file or the new one, whole.
+    """
+    content = json.dumps({"version": VERSION, "costs": asdict(costs)}, indent=2)
     try:
+        path = _path(folder)
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        with NamedTemporaryFile(
-            "w", dir=path.parent, prefix=path.stem, delete=False, encoding="utf-8"
-        ) as file:
-            json.dump(content, file, indent=2)
-        Path(file.name).replace(path)
+        _replace(path, content)
     except OSError as error:
-        logger.debug("the costs are not kept in %s: %r", path, error)
+        logger.debug("the costs are not kept: %r", error)
+
+
+def _path(folder: Path | None) -> Path:
+    if folder is None:
+        folder = Path(platformdirs.user_cache_dir("amorsize")) / "costs"
+        if not folder.is_absolute():
+            # A user without a home: this would be a folder named "~" in this one.
+            raise FileNotFoundError(f"there is no cache folder, only {folder}")
+    return folder / f"{fingerprint()}.json"
+
+
+def _replace(path: Path, content: str) -> None:
+    with NamedTemporaryFile(
+        "w", dir=path.parent, prefix=path.stem, delete=False, encoding="utf-8"
+    ) as file:
+        try:
+            file.write(content)
+            file.close()
+            Path(file.name).replace(path)
+        except BaseException:
+            with suppress(OSError):
+                Path(file.name).unlink()
+            raise
+
+
+def _check(content: object) -> Costs:
+    """Build costs from what was read; raises for whatever isn't as it should be."""
+    if not isinstance(content, dict) or not isinstance(content.get("costs"), dict):
+        raise TypeError("costs are not a table")
+    if content.get("version") != VERSION:
+        raise ValueError(f"version {content.get('version')!r} instead of {VERSION}")
+    numbers = content["costs"]
+    names = {field.name for field in fields(Costs)}
+    if numbers.keys() != names:
+        raise ValueError(f"costs {sorted(numbers)} instead of {sorted(names)}")
+    for name, number in numbers.items():
+        # What is no number at all makes `isfinite` raise.
+        if isinstance(number, bool) or not isfinite(number):
+            raise ValueError(f"{name} is {number!r}")
+    return Costs(**numbers)
 
 
 def measure_thread_costs() -> tuple[float, float]:
-    """Measure starting a thread and handing something to one.
+    """Measure starting a thread and handing something to one, in a few milliseconds.
 
     Returns
     -------
     thread_start_s, hand_off_s : float
         Seconds until a new thread has run, and until a waiting one has answered.
+
+    Raises
+    ------
+    RuntimeError
+        If no thread can be started.
     """
     starts = []
     for _ in range(N_ROUNDS):
@@ -132,43 +206,35 @@ def _measure_hand_off() -> float:
 
 
 def measure_round_trip_s(echo: Callable[[bytes], bytes]) -> float:
-    """Return the seconds until a few bytes are back from a worker."""
-    return _measure_echo(echo, b"!")
+    """Return the seconds until a few bytes are back from a worker.
+
+    Parameters
+    ----------
+    echo : callable
+        Sends bytes to a worker and returns them when they are back. What it raises is
+        not caught.
+    """
+    return _measure_echo(echo, b"!", N_ROUNDS)
 
 
 def measure_bytes_per_s(echo: Callable[[bytes], bytes]) -> float:
-    """Return the bytes per second that pass to a worker and back."""
-    return 2 * ECHO_BYTES / _measure_echo(echo, bytes(ECHO_BYTES))
+    """Return the bytes per second that pass to a worker, or back from it.
+
+    Parameters
+    ----------
+    echo : callable
+        As for `measure_round_trip_s`.
+    """
+    bulk_s = _measure_echo(echo, bytes(ECHO_BYTES), N_BULK_ROUNDS)
+    empty_s = _measure_echo(echo, b"!", N_BULK_ROUNDS)
+    # Where few bytes take as long as many, the machine was disturbed meanwhile.
+    return 2 * ECHO_BYTES / (bulk_s - min(empty_s, bulk_s / 2))
 
 
-def _measure_echo(echo: Callable[[bytes], bytes], data: bytes) -> float:
+def _measure_echo(echo: Callable[[bytes], bytes], data: bytes, n_rounds: int) -> float:
     seconds = []
-    for _ in range(N_ROUNDS):
+    for _ in range(n_rounds):
         start = perf_counter()
         echo(data)
         seconds.append(perf_counter() - start)
     return min(seconds)
-
-
-def _path(folder: Path | None) -> Path:
-    if folder is None:
-        folder = Path(platformdirs.user_cache_dir("amorsize")) / "costs"
-    return folder / f"{fingerprint()}.json"
-
-
-def _check(content: dict[str, object]) -> Costs:
-    """Build costs from what was read; raises for whatever isn't as it should be."""
-    if content["version"] != VERSION:
-        raise ValueError(f"version {content['version']} instead of {VERSION}")
-    numbers = content["costs"]
-    if not isinstance(numbers, dict):
-        raise TypeError("costs are not a table")
-    names = {field.name for field in fields(Costs)}
-    if numbers.keys() != names:
-        raise ValueError(f"costs {sorted(numbers)} instead of {sorted(names)}")
-    for name, number in numbers.items():
-        if isinstance(number, bool) or not isinstance(number, int | float):
-            raise TypeError(f"{name} is {number!r}")
-        if not isfinite(number):
-            raise ValueError(f"{name} is {number!r}")
-    return Costs(**numbers)

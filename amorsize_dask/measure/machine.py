@@ -2,34 +2,80 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import cache
 from time import monotonic
+from typing import Generic, TypeVar
 
 from amorsize_dask.core.model import Costs, Machine
-from amorsize_dask.measure.cores import count_cores, count_physical_cores
+from amorsize_dask.measure.cores import (
+    count_by_affinity,
+    count_by_quota,
+    count_physical_cores,
+)
+from amorsize_dask.measure.costs import load_costs
 from amorsize_dask.measure.memory import available_memory
 
-#: Seconds for which what was looked up is taken to hold. Smaller: looking at a dozen
-#: files costs a short compute a tenth of its time; larger: a run starts with memory
-#: that another one has taken meanwhile.
-FRESH_S = 2.0
+T = TypeVar("T")
 
-_seen: tuple[float, int, int] | None = None
+#: Seconds for which what was read from files is taken to hold. Smaller: many short
+#: computes in a row read a dozen files each, which takes half a millisecond; larger: a
+#: run starts with memory that the one before it has taken meanwhile.
+FRESH_S = 0.1
 
 
-def measure_machine(costs: Costs) -> Machine:
-    """Return cores, memory and costs as they are now, or were moments ago."""
-    global _seen
-    now = monotonic()
-    if _seen is None or now - _seen[0] > FRESH_S:
-        _seen = now, count_cores(), available_memory()
-    _, n_cores, memory_bytes = _seen
+class Remembered(Generic[T]):
+    """What a function returned, called again when that is older than `FRESH_S`."""
+
+    def __init__(
+        self, look: Callable[[], T], clock: Callable[[], float] = monotonic
+    ) -> None:
+        self._look = look
+        self._clock = clock
+        # One attribute, so that threads see a time and what was seen then together.
+        self._seen: tuple[float, T] | None = None
+
+    def get(self) -> T:
+        """Return what the function returns now, or returned moments ago."""
+        now = self._clock()
+        seen = self._seen
+        if seen is None or now - seen[0] > FRESH_S:
+            seen = self._seen = now, self._look()
+        return seen[1]
+
+
+def measure_machine(costs: Costs | None = None) -> Machine:
+    """Return cores, memory and costs as they are now, or were moments ago.
+
+    It is called at the start of each compute: it takes some microseconds, and every
+    `FRESH_S` seconds half a millisecond.
+
+    Parameters
+    ----------
+    costs : Costs, optional
+        What moving work costs, where it has been measured. By default what is kept on
+        disk, or if there is nothing, the defaults of `Costs`.
+    """
+    n_by_quota, memory_bytes = _limits.get()
+    n_cores = count_by_affinity()
+    if n_by_quota is not None:
+        n_cores = min(n_cores, n_by_quota)
     return Machine(
         n_cores=n_cores,
         n_physical_cores=_count_physical_cores(n_cores),
         memory_bytes=memory_bytes,
-        costs=costs,
+        costs=_costs.get() if costs is None else costs,
     )
 
 
+def _read_limits() -> tuple[int | None, int]:
+    return count_by_quota(), available_memory()
+
+
+def _read_costs() -> Costs:
+    return load_costs() or Costs()
+
+
+_limits = Remembered(_read_limits)
+_costs = Remembered(_read_costs)
 _count_physical_cores = cache(count_physical_cores)

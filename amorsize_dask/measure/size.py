@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pickle
 from dataclasses import dataclass
+from time import perf_counter
 from typing import Any
 
 import cloudpickle
@@ -12,6 +13,10 @@ import cloudpickle
 #: ones; larger: measuring a large list takes longer than the task that made it.
 LIMIT_BYTES = 8_000_000
 
+#: Bytes of a write up to which it is searched for names. The pickler collects what it
+#: writes into pieces of 64 kB; larger ones are single strings, whose names are data.
+PIECE_BYTES = 66_000
+
 
 @dataclass(frozen=True, slots=True)
 class PickledSize:
@@ -19,6 +24,8 @@ class PickledSize:
 
     #: Bytes, those of buffers included; at least this many if not complete.
     n_bytes: int
+    #: Seconds that pickling took, as far as it went.
+    seconds: float
     #: Whether all of the value was pickled.
     is_complete: bool
 
@@ -32,25 +39,37 @@ class _Counter:
 
     def __init__(self, limit_bytes: int) -> None:
         self.n_bytes = 0
+        self.n_buffer_bytes = 0
+        self.names_main = False
         self._limit_bytes = limit_bytes
 
-    def write(self, data: Any) -> int:
+    def write(self, data: bytes | memoryview) -> int:
         n = memoryview(data).nbytes
         self.n_bytes += n
+        if n <= PIECE_BYTES and b"__main__" in bytes(data):
+            self.names_main = True
         if self.n_bytes > self._limit_bytes:
             raise _Full
         return n
+
+    def count_buffer(self, buffer: pickle.PickleBuffer) -> None:
+        self.n_buffer_bytes += buffer.raw().nbytes
 
 
 def measure_pickled(value: Any, limit_bytes: int = LIMIT_BYTES) -> PickledSize:
     """Measure a value as it would be sent: pickle 5, buffers counted but not copied.
 
+    Functions and classes of ``__main__`` are sent by value, so for these, and for what
+    the C pickler can't do, it is cloudpickle's size.
+
     Parameters
     ----------
     value : object
-        What to measure. It isn't changed.
+        What to measure. It isn't changed: iterators aren't consumed, and generators
+        can't be pickled.
     limit_bytes : int, optional
-        Bytes, buffers apart, after which to stop, > 0.
+        Bytes, buffers apart, after which to stop, > 0. No total is guessed from what
+        was seen up to there: nothing says that the rest is like it.
 
     Returns
     -------
@@ -59,24 +78,28 @@ def measure_pickled(value: Any, limit_bytes: int = LIMIT_BYTES) -> PickledSize:
     Raises
     ------
     Exception
-        What the pickler raises for a value that can't be pickled.
+        What the pickler raises for a value that can't be pickled: `TypeError`,
+        `pickle.PicklingError`, `AttributeError`, or what the value's own methods raise.
     """
+    start = perf_counter()
     try:
-        return _measure(pickle.Pickler, value, limit_bytes)
+        counter, is_complete = _measure(pickle.Pickler, value, limit_bytes)
+        is_by_value = counter.names_main
     except Exception:
-        return _measure(cloudpickle.Pickler, value, limit_bytes)
+        # A lambda, a closure or a local class: if cloudpickle has an error too, that is
+        # the one to tell.
+        is_by_value = True
+    if is_by_value or cloudpickle.list_registry_pickle_by_value():
+        counter, is_complete = _measure(cloudpickle.Pickler, value, limit_bytes)
+    return PickledSize(
+        counter.n_bytes + counter.n_buffer_bytes, perf_counter() - start, is_complete
+    )
 
 
-def _measure(kind: Any, value: Any, limit_bytes: int) -> PickledSize:
+def _measure(pickler: Any, value: Any, limit_bytes: int) -> tuple[_Counter, bool]:
     counter = _Counter(limit_bytes)
-    n_buffers = 0
-
-    def count(buffer: pickle.PickleBuffer) -> None:
-        nonlocal n_buffers
-        n_buffers += buffer.raw().nbytes
-
     try:
-        kind(counter, protocol=5, buffer_callback=count).dump(value)
+        pickler(counter, protocol=5, buffer_callback=counter.count_buffer).dump(value)
     except _Full:
-        return PickledSize(counter.n_bytes + n_buffers, False)
-    return PickledSize(counter.n_bytes + n_buffers, True)
+        return counter, False
+    return counter, True

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import pytest
 
 from amorsize_dask.execute import batch
-from amorsize_dask.execute.batch import BatchResult, run_batch
+from amorsize_dask.execute.batch import BatchResult, Item, run_batch
 
 
 def double(values: Mapping[str, int]) -> int:
@@ -24,6 +24,16 @@ def fail(values: Mapping[str, int]) -> int:
     raise ValueError(values["x"])
 
 
+class Delay:
+    """Seconds without a core, as tests want them to be read."""
+
+    def __init__(self, *values_s: float) -> None:
+        self._values_s = iter(values_s or itertools.repeat(0.0))
+
+    def read_s(self) -> float:
+        return next(self._values_s)
+
+
 class Peak:
     """A process's peak of memory, as tests want it to be."""
 
@@ -34,10 +44,19 @@ class Peak:
         return next(self._values)
 
 
+def run(
+    items: list[Item],
+    values: Mapping[str, Any],
+    is_cancelled: Callable[[], bool] | None = None,
+) -> BatchResult:
+    """Run a batch on a machine with cores enough."""
+    return run_batch(items, values, Delay(), is_cancelled)
+
+
 def test_tasks_run_in_order() -> None:
     """Each task gives an outcome and a value, in the order of the batch."""
     items = [(7, double, ["x"]), (3, total, ["x", "y"]), (5, double, ["x"])]
-    result = run_batch(items, {"x": 4, "y": 3})
+    result = run(items, {"x": 4, "y": 3})
     assert [outcome.task for outcome in result.outcomes] == [7, 3, 5]
     assert result.values == [8, 7, 8]
     assert result.failure is None
@@ -47,14 +66,14 @@ def test_task_sees_its_own_arguments_alone() -> None:
     """A task is given the values that it names, no others, in a mapping of its own."""
     seen: list[Mapping[str, int]] = []
     items = [(0, seen.append, ["x"]), (1, seen.append, []), (2, seen.append, ["y"])]
-    run_batch(items, {"x": 4, "y": 3, "z": 2})
+    run(items, {"x": 4, "y": 3, "z": 2})
     assert seen == [{"x": 4}, {}, {"y": 3}]
     assert len({id(values) for values in seen}) == 3
 
 
 def test_empty_batch() -> None:
     """No tasks, no outcomes."""
-    assert run_batch([], {}) == BatchResult()
+    assert run([], {}) == BatchResult()
 
 
 def test_failure_keeps_what_came_before() -> None:
@@ -66,7 +85,7 @@ def test_failure_keeps_what_came_before() -> None:
         (2, fail, ["x"]),
         (3, seen.append, ["x"]),
     ]
-    result = run_batch(items, {"x": 4})
+    result = run(items, {"x": 4})
     assert [outcome.task for outcome in result.outcomes] == [0, 1]
     assert result.values == [8, 8]
     assert result.failure is not None
@@ -85,14 +104,14 @@ def test_every_exception_is_a_failure(kind: type[BaseException]) -> None:
     def end(values: Mapping[str, int]) -> None:
         raise kind
 
-    result = run_batch([(0, end, [])], {})
+    result = run([(0, end, [])], {})
     assert result.failure is not None
     assert isinstance(result.failure[1], kind)
 
 
 def test_missing_argument_is_the_task_s_failure() -> None:
     """A value that isn't there fails the task that needs it."""
-    result = run_batch([(0, double, ["x"]), (1, double, ["y"])], {"x": 1})
+    result = run([(0, double, ["x"]), (1, double, ["y"])], {"x": 1})
     assert result.values == [2]
     assert result.failure is not None
     assert result.failure[0] == 1
@@ -104,27 +123,57 @@ def test_cancelled_before_a_task() -> None:
     answers = iter([False, False, True])
     seen: list[Any] = []
     items = [(i, seen.append, ["x"]) for i in range(5)]
-    result = run_batch(items, {"x": 4}, lambda: next(answers))
+    result = run(items, {"x": 4}, lambda: next(answers))
     assert [outcome.task for outcome in result.outcomes] == [0, 1]
     assert len(seen) == 2
     assert result.failure is None
 
 
-def test_seconds_are_those_of_each_task(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Wall and CPU seconds of a task go from the end of the one before to its own."""
+def set_clocks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have tasks take 1, 2, 3 seconds, half a second of each computing."""
     ticks = itertools.accumulate(itertools.count())
     cpu = itertools.count(0.0, 0.5)
     monkeypatch.setattr(batch, "perf_counter", lambda: float(next(ticks)))
     monkeypatch.setattr(batch, "thread_time", lambda: next(cpu))
-    result = run_batch([(i, double, ["x"]) for i in range(3)], {"x": 1})
+
+
+def test_seconds_are_those_of_each_task(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Wall and CPU seconds of a task go from the end of the one before to its own."""
+    set_clocks(monkeypatch)
+    result = run_batch([(i, double, ["x"]) for i in range(3)], {"x": 1}, Delay(7, 7))
     assert [outcome.seconds for outcome in result.outcomes] == [1, 2, 3]
     assert [outcome.cpu_s for outcome in result.outcomes] == [0.5] * 3
+
+
+@pytest.mark.parametrize(
+    ("delay_s", "expected"),
+    [(0.9, [0.6, 0.8, 1.0]), (4.5, [1, 2, 3]), (100, [1, 2, 3])],
+)
+def test_seconds_without_a_core(
+    monkeypatch: pytest.MonkeyPatch, delay_s: float, expected: list[float]
+) -> None:
+    """They count as computing, for the tasks in proportion to what each lacks."""
+    set_clocks(monkeypatch)
+    items = [(i, double, ["x"]) for i in range(3)]
+    result = run_batch(items, {"x": 1}, Delay(7, 7 + delay_s))
+    assert [outcome.cpu_s for outcome in result.outcomes] == pytest.approx(expected)
+
+
+def test_seconds_without_a_core_that_no_task_lacks(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A task that computed all the time has done no more than that."""
+    ticks = itertools.count(0.0)
+    monkeypatch.setattr(batch, "perf_counter", lambda: next(ticks))
+    monkeypatch.setattr(batch, "thread_time", lambda: next(ticks))
+    result = run_batch([(0, double, ["x"])], {"x": 1}, Delay(0, 1))
+    assert result.outcomes[0].cpu_s == result.outcomes[0].seconds
 
 
 def test_growth_of_memory_is_told_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """What the batch added to the peak of the process is the last outcome's."""
     monkeypatch.setattr(batch, "read_peak_rss", Peak(1000, 1500))
-    result = run_batch([(0, double, ["x"]), (1, double, ["x"])], {"x": 1})
+    result = run([(0, double, ["x"]), (1, double, ["x"])], {"x": 1})
     assert [outcome.peak_bytes for outcome in result.outcomes] == [None, 500]
 
 
@@ -133,5 +182,5 @@ def test_no_growth_is_not_measured(monkeypatch: pytest.MonkeyPatch, node: Any) -
     """A peak from before says nothing of this batch, nor is there one to tell it of."""
     after = 1000 if node is double else 1500
     monkeypatch.setattr(batch, "read_peak_rss", Peak(1000, after))
-    result = run_batch([(0, node, ["x"])], {"x": 1})
+    result = run([(0, node, ["x"])], {"x": 1})
     assert [outcome.peak_bytes for outcome in result.outcomes] in ([None], [])

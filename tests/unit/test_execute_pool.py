@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import os
-import random
 import signal
 import socket
 import subprocess
 import sys
 import warnings
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +27,17 @@ from worker_calls import (
     send_call,
     send_state,
     wait_until,
+)
+from worker_tasks import (
+    describe_process,
+    die,
+    draw_by_numpy,
+    draw_by_python,
+    import_and_call,
+    list_loaded,
+    read_environ,
+    recurse,
+    touch_and_loop,
 )
 
 from amorsize_dask.errors import ArgumentError, WorkerStartError
@@ -85,60 +96,21 @@ def make_pool(start_method: str) -> Iterator[MakePool]:
             pool.give_back(one)
 
 
-def touch_and_loop(path: Path) -> None:
-    path.touch()
-    while True:
-        pass
-
-
-def die(how: str | int) -> None:
-    if isinstance(how, int):
-        os._exit(how)
-    os.kill(os.getpid(), signal.Signals[how])
-
-
-def describe_process() -> dict[str, Any]:
-    """Return what tasks may ask of the process that they run in."""
-    return {
-        "sid": os.getsid(0),
-        "signals": [signal.getsignal(s) for s in (signal.SIGINT, signal.SIGCHLD)],
-        "wakeup": signal.set_wakeup_fd(-1),
-        "inheritable": [fd for fd in open_descriptors() if os.get_inheritable(fd)],
-        "is_worker": worker.is_worker,
-    }
-
-
-def open_descriptors() -> list[int]:
-    found = []
-    for fd in range(3, 64):
-        try:
-            os.fstat(fd)
-        except OSError:
-            continue
-        found.append(fd)
-    return found
-
-
-def draw_by_python() -> float:
-    return random.random()
-
-
-def draw_by_numpy() -> float:
-    return float(np.random.random())
+@pytest.fixture
+def forking() -> Iterator[WorkerPool]:
+    """Return a pool with a fork server."""
+    pool = WorkerPool("forkserver", None)
+    yield pool
+    lent = set(pool._lent)
+    pool.close()
+    for one in lent:
+        pool.give_back(one)
 
 
 def children() -> set[int]:
     """Return the processes of this one that have not ended."""
     found = psutil.Process().children(recursive=True)
     return {process.pid for process in found if not is_gone(process.pid)}
-
-
-def read_environ() -> dict[str, str]:
-    return dict(os.environ)
-
-
-def import_and_call(module: str, function: str) -> Any:
-    return getattr(__import__(module), function)()
 
 
 def workers_of(pool: WorkerPool) -> set[int]:
@@ -214,10 +186,6 @@ def test_exceptions_come_as_themselves(two: list[ProcessWorker]) -> None:
         call(two[0], recurse)
 
 
-def recurse() -> None:
-    recurse()
-
-
 def test_pids(pool: WorkerPool, start_method: str) -> None:
     """The processes of a pool are its workers, idle or taken, and the fork server."""
     taken = pool.take(1)
@@ -276,7 +244,7 @@ def test_worker_killed_while_idle(make_pool: MakePool) -> None:
     pool.give_back(second)
     assert second.pid is not None
     os.kill(second.pid, signal.SIGKILL)
-    wait_until(lambda: is_gone(second.pid))
+    wait_until(lambda: not second.is_up())
     assert pool.take(2) == [first]
     assert pool.n_idle == 0
     assert workers_of(pool) == {first.pid}
@@ -319,37 +287,35 @@ def test_names_of_exit_codes(code: int, name: str) -> None:
 
 
 def test_worker_that_has_left_its_number_to_others(
-    make_pool: MakePool, monkeypatch: pytest.MonkeyPatch
+    forking: WorkerPool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Closing a pool doesn't kill the process that has an ended worker's number."""
-    pool = make_pool()
-    [ended] = boot(pool, 1)
-    pool.give_back(ended)
+    [ended] = boot(forking, 1)
+    forking.give_back(ended)
     assert ended.pid is not None
     os.kill(ended.pid, signal.SIGKILL)
     wait_until(lambda: is_gone(ended.pid))
     with subprocess.Popen(["sleep", str(PATIENCE_S)]) as other:
         ended.pid = other.pid
-        pool.close()
+        forking.close()
         other.send_signal(signal.SIGTERM)
         assert other.wait() == -signal.SIGTERM
 
 
 def test_workers_without_a_process_descriptor(
-    make_pool: MakePool, monkeypatch: pytest.MonkeyPatch
+    forking: WorkerPool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Where the system has no such thing workers are killed by their number."""
     monkeypatch.delattr(os, "pidfd_open", raising=False)
-    pool = make_pool()
-    first, second = boot(pool, 2)
+    first, second = boot(forking, 2)
     assert first.sentinel is None
-    pids = pool.pids()
-    pool.give_back(first)
+    pids = forking.pids()
+    forking.give_back(first)
     assert second.pid is not None
     os.kill(second.pid, signal.SIGKILL)
     wait_until(lambda: is_gone(second.pid))
-    pool.give_back(second)
-    pool.close()
+    forking.give_back(second)
+    forking.close()
     wait_until(lambda: all(map(is_gone, pids)))
 
 
@@ -374,17 +340,6 @@ def test_process_descriptor_tells_the_end(pool: WorkerPool) -> None:
 def fork_server_of(pool: WorkerPool) -> int:
     [pid] = pool._launcher.pids()
     return pid
-
-
-@pytest.fixture
-def forking() -> Iterator[WorkerPool]:
-    """Return a pool with a fork server."""
-    pool = WorkerPool("forkserver", None)
-    yield pool
-    lent = set(pool._lent)
-    pool.close()
-    for one in lent:
-        pool.give_back(one)
 
 
 def test_killed_fork_server(forking: WorkerPool) -> None:
@@ -500,23 +455,59 @@ def test_system_that_has_no_descriptors_left(
 
 
 def test_import_path_with_odd_entries(
-    make_pool: MakePool, monkeypatch: pytest.MonkeyPatch
+    forking: WorkerPool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Entries that imports pass over, such as paths that aren't text, do no harm."""
     monkeypatch.setattr(sys, "path", [*sys.path, Path("/no/such/folder"), b"bytes"])
-    [booted] = boot(make_pool(), 1)
+    [booted] = boot(forking, 1)
     send_state(booted)
     assert call(booted, pow, 2, 3) == 8
 
 
-def test_first_worker(make_pool: MakePool) -> None:
+def test_first_worker(forking: WorkerPool) -> None:
     """The first one is known to be that, and how long it took."""
-    pool = make_pool()
-    first, second = boot(pool, 2)
+    first, second = boot(forking, 2)
     assert (first.is_first, second.is_first) == (True, False)
     assert all(one.ready_at > one.asked_at for one in (first, second))
-    [third] = boot(pool, 1)
+    [third] = boot(forking, 1)
     assert not third.is_first
+
+
+def test_ctrl_c_while_a_process_is_started() -> None:
+    """It strikes when the process is noted somewhere, once, and as the user wants."""
+    reached = []
+
+    def interrupt() -> None:
+        with launch.hold_interrupts():
+            for i in range(3):
+                signal.raise_signal(signal.SIGINT)
+                reached.append(i)
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupt()
+    assert reached == [0, 1, 2]
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def test_ctrl_c_that_is_ignored(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A program that ignores it isn't disturbed."""
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        with launch.hold_interrupts():
+            signal.raise_signal(signal.SIGINT)
+        assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def test_workers_started_by_another_thread(pool: WorkerPool) -> None:
+    """Any thread may start workers, though only the main one minds signals."""
+    with ThreadPoolExecutor(1) as executor:
+        [booted] = executor.submit(boot, pool, 1).result(PATIENCE_S)
+    send_call(booted, die, 0)
+    with pytest.raises(EOFError):
+        receive(booted)
+    assert pool.ending(booted) == "exit code 0"
 
 
 # -- closing ---------------------------------------------------------------------------
@@ -560,10 +551,12 @@ def test_closed_pool_can_be_used_again(make_pool: MakePool) -> None:
 def test_idle_workers_end_by_themselves(make_pool: MakePool) -> None:
     """After a time without work workers end, and then the fork server does."""
     pool = make_pool(0.05)
-    for booted in boot(pool, 2):
+    workers = boot(pool, 2)
+    for booted in workers:
         pool.give_back(booted)
     pids = pool.pids()
     wait_until(lambda: all(map(is_gone, pids)))
+    wait_until(lambda: not any(booted.is_up() for booted in workers))
     assert pool.take(2) == []
     assert pool.n_idle == 0
     [again] = boot(pool, 1)
@@ -579,7 +572,7 @@ def test_ended_workers_do_not_stay_in_the_system(make_pool: MakePool) -> None:
         assert booted.pid is not None
         pids.append(booted.pid)
         pool.give_back(booted)
-        wait_until(lambda: is_gone(pids[-1]))
+        wait_until(lambda booted=booted: not booted.is_up())
         assert pool.take(1) == []
     assert not any(map(psutil.pid_exists, pids[:2]))
 
@@ -801,12 +794,7 @@ def test_process_of_a_worker(two: list[ProcessWorker]) -> None:
 def test_worker_imports_little(forking: WorkerPool) -> None:
     """A worker that has run a task which needs none of them has no large library."""
     [booted] = boot(forking, 1)
-    large = ("numpy", "dask.bag", "distributed")
-
-    def look(names: tuple[str, ...]) -> list[str]:
-        return [name for name in names if name in sys.modules]
-
-    assert call(booted, look, large) == []
+    assert call(booted, list_loaded, ("numpy", "dask.bag", "distributed")) == []
 
 
 def test_hashes_are_equal_in_all_workers(two: list[ProcessWorker]) -> None:
@@ -853,11 +841,11 @@ def test_threads_of_libraries(
 
 
 def test_changed_state_of_the_caller(
-    make_pool: MakePool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    forking: WorkerPool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A worker that is up sees folder, modules, variables and settings that are new."""
     monkeypatch.setenv("AMORSIZE_BEFORE", "set")
-    [booted] = boot(make_pool(), 1)
+    [booted] = boot(forking, 1)
     assert call(booted, os.getcwd) == os.getcwd()
     assert call(booted, read_environ)["AMORSIZE_BEFORE"] == "set"
     (tmp_path / "only_now.py").write_text("def find():\n    return 'found'\n")

@@ -2,11 +2,24 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
+from amorsize_dask.core.events import Outcome
 from amorsize_dask.execute import side
 from amorsize_dask.execute.side import GLIMPSE_S, SideWatch
 from amorsize_dask.measure.gil import WATCH_INTERVAL_S
+
+
+class Thread:
+    """Stands for the side thread, with the computing that tests want it to do."""
+
+    def __init__(self) -> None:
+        self.demand_s: float | None = 5.0
+
+    def read_demand_s(self) -> float | None:
+        return self.demand_s
 
 
 class Clocks:
@@ -14,17 +27,13 @@ class Clocks:
 
     def __init__(self) -> None:
         self.now = 1000.0
-        self.cpu_s: float | None = 5.0
-
-    def read_cpu(self, ident: int) -> float | None:
-        return self.cpu_s
+        self.thread: Any = Thread()
 
 
 @pytest.fixture
 def clocks(monkeypatch: pytest.MonkeyPatch) -> Clocks:
     clocks = Clocks()
     monkeypatch.setattr(side, "perf_counter", lambda: clocks.now)
-    monkeypatch.setattr(side, "read_thread_cpu_s", clocks.read_cpu)
     return clocks
 
 
@@ -35,15 +44,15 @@ def test_nothing_to_see_without_a_batch(clocks: Clocks) -> None:
         assert watch.glimpse() is None
         assert watch.timeout_s() is None
         assert not watch.is_watching
-        watch.begin([0], True, 1)
-        watch.end()
+        watch.begin(clocks.thread, watched=True)
+        watch.end([])
         clocks.now += 10
 
 
 def test_first_glimpse_is_due_after_a_while(clocks: Clocks) -> None:
     """It isn't given before its time, and the timer counts down to that."""
     watch = SideWatch()
-    watch.begin([0], False, 1)
+    watch.begin(clocks.thread, watched=False)
     assert watch.timeout_s() == pytest.approx(GLIMPSE_S)
     clocks.now += GLIMPSE_S / 2
     assert watch.timeout_s() == pytest.approx(GLIMPSE_S / 2)
@@ -58,7 +67,7 @@ def test_first_glimpse_is_due_after_a_while(clocks: Clocks) -> None:
 def test_later_glimpses_are_ever_rarer(clocks: Clocks) -> None:
     """The next one is due when the batch has taken twice as long."""
     watch = SideWatch()
-    watch.begin([0], False, 1)
+    watch.begin(clocks.thread, watched=False)
     clocks.now += 2 * GLIMPSE_S
     assert watch.glimpse() is not None
     assert watch.glimpse() is None
@@ -74,26 +83,26 @@ def test_later_glimpses_are_ever_rarer(clocks: Clocks) -> None:
 def test_next_batch_starts_anew(clocks: Clocks) -> None:
     """Neither time nor GIL share of the batch before count for the next."""
     watch = SideWatch()
-    watch.begin([0], True, 1)
+    watch.begin(clocks.thread, watched=True)
     for _ in range(100):
         watch.note_sleep(10 * WATCH_INTERVAL_S)
     clocks.now += 5 * GLIMPSE_S
     assert watch.glimpse() is not None
-    assert watch.end() is not None
-    watch.begin([1], True, 1)
+    assert watch.end([]) is not None
+    watch.begin(clocks.thread, watched=True)
     assert watch.timeout_s() == pytest.approx(GLIMPSE_S)
-    assert watch.end() is None
+    assert watch.end([]) is None
 
 
 @pytest.mark.parametrize(
     ("cpu_s", "expected"), [(5.0, 0.0), (5.0 + GLIMPSE_S, 0.5), (9.0, 1.0), (None, 1.0)]
 )
 def test_cpu_share(clocks: Clocks, cpu_s: float | None, expected: float) -> None:
-    """CPU seconds since the start over wall seconds; without a clock it is computing."""
+    """CPU seconds since the start over wall seconds; without a clock it computes."""
     watch = SideWatch()
-    watch.begin([0], False, 1)
+    watch.begin(clocks.thread, watched=True)
     clocks.now += 2 * GLIMPSE_S
-    clocks.cpu_s = cpu_s
+    clocks.thread.demand_s = cpu_s
     glimpse = watch.glimpse()
     assert glimpse is not None
     assert glimpse.cpu_fraction == pytest.approx(expected)
@@ -101,14 +110,44 @@ def test_cpu_share(clocks: Clocks, cpu_s: float | None, expected: float) -> None
 
 def test_thread_without_a_clock_at_the_start(clocks: Clocks) -> None:
     """If the CPU seconds at the start aren't known nothing is computed from them."""
-    clocks.cpu_s = None
+    clocks.thread.demand_s = None
     watch = SideWatch()
-    watch.begin([0], False, 1)
+    watch.begin(clocks.thread, watched=True)
     clocks.now += 2 * GLIMPSE_S
-    clocks.cpu_s = 5.0
+    clocks.thread.demand_s = 5.0
     glimpse = watch.glimpse()
     assert glimpse is not None
     assert glimpse.cpu_fraction == 1.0
+
+
+def test_cpu_share_of_a_batch_that_is_done(clocks: Clocks) -> None:
+    """It is shared out among the outcomes, by the seconds that the tasks took."""
+    watch = SideWatch()
+    watch.begin(clocks.thread, watched=True)
+    clocks.now += 10.0  # the loop was busy and noticed late
+    clocks.thread.demand_s += 2.0
+    outcomes = [Outcome(7, 1.0, 0.1), Outcome(8, 3.0, 0.1)]
+    watch.end(outcomes)
+    assert outcomes == [Outcome(7, 1.0, 0.5), Outcome(8, 3.0, 1.5)]
+
+
+@pytest.mark.parametrize("watched", [True, False])
+def test_outcomes_that_stay_as_they_were_measured(
+    clocks: Clocks, watched: bool
+) -> None:
+    """Without a watch, or a clock, or any time, outcomes keep their CPU seconds."""
+    outcomes = [Outcome(7, 1.0, 0.1), Outcome(8, 3.0, 0.1)]
+    clocks.thread.demand_s = None
+    watch = SideWatch()
+    watch.begin(clocks.thread, watched=watched)
+    clocks.now += 4.0
+    watch.end(outcomes)
+    assert [outcome.cpu_s for outcome in outcomes] == [0.1, 0.1]
+    outcomes = [Outcome(7, 0.0, 0.0)]
+    clocks.thread.demand_s = 5.0
+    watch.begin(clocks.thread, watched=watched)
+    watch.end(outcomes)
+    assert [outcome.cpu_s for outcome in outcomes] == [0.0]
 
 
 def test_gil_share(clocks: Clocks) -> None:
@@ -116,13 +155,13 @@ def test_gil_share(clocks: Clocks) -> None:
     shares = []
     for took_s in (WATCH_INTERVAL_S, 10 * WATCH_INTERVAL_S):
         watch = SideWatch()
-        watch.begin([0], True, 1)
+        watch.begin(clocks.thread, watched=True)
         for _ in range(100):
             watch.note_sleep(took_s)
         clocks.now += 2 * GLIMPSE_S
         glimpse = watch.glimpse()
         assert glimpse is not None
-        assert glimpse.gil_fraction == watch.end()
+        assert glimpse.gil_fraction == watch.end([])
         shares.append(glimpse.gil_fraction)
     assert shares[0] == 0.0
     assert shares[1] is not None
@@ -132,31 +171,31 @@ def test_gil_share(clocks: Clocks) -> None:
 def test_sleep_that_was_cut_short_does_not_count(clocks: Clocks) -> None:
     """A sleep that something ended early says nothing of the GIL."""
     watch = SideWatch()
-    watch.begin([0], True, 1)
+    watch.begin(clocks.thread, watched=True)
     for _ in range(1000):
         watch.note_sleep(WATCH_INTERVAL_S / 2)
-    assert watch.end() is None
+    assert watch.end([]) is None
 
 
 def test_gil_share_of_an_unwatched_batch(clocks: Clocks) -> None:
     """It isn't known, also in a glimpse."""
     watch = SideWatch()
-    watch.begin([0], False, 1)
+    watch.begin(clocks.thread, watched=False)
     for _ in range(100):
         watch.note_sleep(10 * WATCH_INTERVAL_S)
     clocks.now += 2 * GLIMPSE_S
     glimpse = watch.glimpse()
     assert glimpse is not None
     assert glimpse.gil_fraction is None
-    assert watch.end() is None
+    assert watch.end([]) is None
 
 
 def test_short_sleeps_until_the_first_glimpse(clocks: Clocks) -> None:
     """The loop sleeps in short steps for a watched batch, not for ever."""
     watch = SideWatch()
-    watch.begin([0], False, 1)
+    watch.begin(clocks.thread, watched=False)
     assert not watch.is_watching
-    watch.begin([0], True, 1)
+    watch.begin(clocks.thread, watched=True)
     assert watch.is_watching
     clocks.now += 2 * GLIMPSE_S
     assert watch.glimpse() is not None

@@ -299,3 +299,16 @@ def test_values_do_not_outlive_their_batch(
         return argument() is None
 
     wait_until(is_free)
+
+
+def test_demand_of_a_thread(mailbox: Mailbox, start: Start) -> None:
+    """The seconds for which it has wanted a core grow with what it computes."""
+    thread = start(0)
+    before = thread.read_demand_s()
+    if before is None:
+        pytest.skip("this system has no clock for a thread")
+    thread.give([(0, lambda _: sum(range(100_000)), [])])
+    take(mailbox)
+    after = thread.read_demand_s()
+    assert after is not None
+    assert after > before

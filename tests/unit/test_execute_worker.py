@@ -23,6 +23,7 @@ from amorsize_dask.execute.channel import WorkerChannel
 from amorsize_dask.execute.failure import load_failure
 from amorsize_dask.execute.wire import count_bytes, dump, load
 from amorsize_dask.execute.worker import Report, WorkerState, apply_state
+from amorsize_dask.measure.clock import RunDelay
 
 Node = Callable[[Mapping[Any, Any]], Any]
 
@@ -31,7 +32,9 @@ def run(*nodes: Node, values: Mapping[str, Any] | None = None) -> tuple[Report, 
     """Run a batch of tasks that all need all values; return report and parts."""
     values = values or {}
     items = [(number, node, list(values)) for number, node in enumerate(nodes)]
-    head, *parts = worker.run([bytearray(part) for part in dump((items, values))])
+    batch = [bytearray(part) for part in dump((items, values))]
+    with RunDelay(threading.get_native_id()) as delay:
+        head, *parts = worker.run(batch, delay)
     kind, report = load([head])
     assert kind == "done"
     return report, [bytearray(part) for part in parts]

@@ -1,0 +1,205 @@
+"""How much memory may be used, and how much this process takes."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from types import SimpleNamespace
+
+import psutil
+import pytest
+
+from amorsize_dask.measure import memory
+from amorsize_dask.measure.memory import (
+    available_memory,
+    find_memory_limits,
+    read_peak_rss,
+    read_rss,
+)
+
+MB = 1_000_000
+SYSTEM_BYTES = 8_000 * MB
+
+#: Version 1 says "no limit" with this number.
+UNLIMITED = "9223372036854771712\n"
+
+V1 = {
+    "proc/self/cgroup": "4:memory:/slurm/job_3\n2:cpu:/slurm/job_3\n",
+    "sys/fs/cgroup/memory/memory.limit_in_bytes": UNLIMITED,
+    "sys/fs/cgroup/memory/memory.usage_in_bytes": f"{6_000 * MB}\n",
+    "sys/fs/cgroup/memory/slurm/memory.limit_in_bytes": f"{2_000 * MB}\n",
+    "sys/fs/cgroup/memory/slurm/memory.usage_in_bytes": f"{1_500 * MB}\n",
+    "sys/fs/cgroup/memory/slurm/memory.stat": (
+        f"inactive_file {5 * MB}\ntotal_inactive_file {100 * MB}\n"
+    ),
+    "sys/fs/cgroup/memory/slurm/job_3/memory.limit_in_bytes": f"{1_000 * MB}\n",
+    "sys/fs/cgroup/memory/slurm/job_3/memory.usage_in_bytes": f"{200 * MB}\n",
+}
+
+V2 = {
+    "proc/self/cgroup": "0::/user.slice/job.service\n",
+    "sys/fs/cgroup/cgroup.controllers": "cpu memory\n",
+    "sys/fs/cgroup/user.slice/memory.max": f"{3_000 * MB}\n",
+    "sys/fs/cgroup/user.slice/memory.current": f"{2_900 * MB}\n",
+    "sys/fs/cgroup/user.slice/memory.stat": (
+        f"anon {2_000 * MB}\nfile {900 * MB}\ninactive_file {700 * MB}\n"
+    ),
+    "sys/fs/cgroup/user.slice/job.service/memory.max": "max\n",
+    "sys/fs/cgroup/user.slice/job.service/memory.current": f"{1_000 * MB}\n",
+}
+
+#: Memory is version 1's, and the process is elsewhere in version 2.
+HYBRID = {
+    **V1,
+    "proc/self/cgroup": "4:memory:/slurm/job_3\n0::/init.scope\n",
+    "sys/fs/cgroup/unified/init.scope/cgroup.procs": "",
+}
+
+#: The other way round; more of the page cache can go than is counted as used.
+HYBRID_V2 = {
+    "proc/self/cgroup": "2:cpu:/\n0::/init.scope\n",
+    "sys/fs/cgroup/unified/init.scope/memory.max": f"{300 * MB}\n",
+    "sys/fs/cgroup/unified/init.scope/memory.current": f"{10 * MB}\n",
+    "sys/fs/cgroup/unified/init.scope/memory.stat": f"inactive_file {20 * MB}\n",
+}
+
+
+def write_tree(root: Path, files: Mapping[str, str]) -> Path:
+    for name, text in files.items():
+        path = root / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+    return root
+
+
+@pytest.fixture(autouse=True)
+def _much_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(
+        psutil, "virtual_memory", lambda: SimpleNamespace(available=SYSTEM_BYTES)
+    )
+
+
+@pytest.mark.parametrize(
+    ("files", "n_bytes"),
+    [
+        (V1, 600 * MB),
+        (V2, 800 * MB),
+        (HYBRID, 600 * MB),
+        (HYBRID_V2, 300 * MB),
+        ({}, SYSTEM_BYTES),
+    ],
+    ids=["v1", "v2", "hybrid", "hybrid_v2", "none"],
+)
+def test_what_is_left_in_ancestors_counts(
+    tmp_path: Path, files: Mapping[str, str], n_bytes: int
+) -> None:
+    """The least that is left on the way up, page cache that can go counted as left."""
+    assert available_memory(write_tree(tmp_path, files)) == n_bytes
+
+
+def test_limits_are_named(tmp_path: Path) -> None:
+    """Each limit says where it is from; groups without one don't appear."""
+    root = write_tree(tmp_path, V1)
+    group = root / "sys/fs/cgroup/memory/slurm"
+    assert find_memory_limits(root) == [
+        ("system", SYSTEM_BYTES),
+        (f"cgroup {group / 'job_3'}", 800 * MB),
+        (f"cgroup {group}", 600 * MB),
+    ]
+
+
+def test_systems_memory_bounds_a_larger_group(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A group may allow more than the machine has to give."""
+    monkeypatch.setattr(
+        psutil, "virtual_memory", lambda: SimpleNamespace(available=50 * MB)
+    )
+    assert available_memory(write_tree(tmp_path, V1)) == 50 * MB
+
+
+def test_full_group_leaves_one_byte(tmp_path: Path) -> None:
+    """A group beyond its limit leaves nothing, which is told as 1 byte."""
+    root = write_tree(tmp_path, V1)
+    own = root / "sys/fs/cgroup/memory/slurm/job_3"
+    (own / "memory.usage_in_bytes").write_text(f"{1_200 * MB}\n")
+    assert available_memory(root) == 1
+
+
+def test_plain_cache_counts_where_there_is_no_total(tmp_path: Path) -> None:
+    """Version 1 without hierarchical counts has the group's own page cache only."""
+    root = write_tree(tmp_path, V1)
+    stat = root / "sys/fs/cgroup/memory/slurm/memory.stat"
+    stat.write_text(f"cache {50 * MB}\ninactive_file {20 * MB}\n")
+    assert available_memory(root) == 520 * MB
+
+
+@pytest.mark.parametrize("text", ["", "lots", "max", UNLIMITED])
+def test_what_cannot_be_read_is_no_limit(tmp_path: Path, text: str) -> None:
+    """A limit that makes no sense is none, and one further up still counts."""
+    root = write_tree(tmp_path, V1)
+    own = root / "sys/fs/cgroup/memory/slurm/job_3"
+    (own / "memory.limit_in_bytes").write_text(text)
+    assert available_memory(root) == 600 * MB
+
+
+def test_resident_bytes_grow_with_what_is_held() -> None:
+    """Bytes that are written to are resident, and the peak is never below."""
+    n_bytes = 64 * MB
+    before = read_rss()
+    held = b"x" * n_bytes
+    after = read_rss()
+    assert 0.9 * n_bytes < after - before < 1.3 * n_bytes
+    del held
+    assert read_peak_rss() > 0.98 * after
+
+
+def test_resident_bytes_are_psutils() -> None:
+    """The quick way agrees with psutil's."""
+    assert read_rss() == pytest.approx(psutil.Process().memory_info().rss, rel=0.1)
+
+
+def test_resident_bytes_are_known_without_proc(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where there is no ``/proc``, psutil is asked."""
+    monkeypatch.setattr(memory, "_STATM", "/nowhere/statm")
+    assert read_rss() == pytest.approx(psutil.Process().memory_info().rss, rel=0.1)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no peak is kept there")
+def test_peak_of_a_fresh_interpreter_is_its_own() -> None:
+    """A child that was started by a large process doesn't report that one's peak."""
+    held = b"x" * (200 * MB)
+    code = (
+        "from amorsize_dask.measure.memory import read_peak_rss, read_rss;"
+        "before = read_peak_rss(); held = b'x' * 40_000_000;"
+        "print(before, read_peak_rss() - before, read_rss())"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    )
+    peak, growth, rss = map(int, done.stdout.split())
+    assert peak < len(held)
+    assert growth > 30 * MB
+    assert peak + growth > 0.98 * rss
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="not on this system")
+def test_forked_child_reads_its_own_memory() -> None:
+    """After a fork, the child's numbers are the child's."""
+    read_rss(), read_peak_rss()
+    out, into = os.pipe()
+    child = os.fork()
+    if not child:
+        before = read_rss()
+        held = b"x" * (50 * MB)
+        os.write(into, f"{read_rss() - before} {read_peak_rss() - before}".encode())
+        del held
+        os._exit(0)
+    os.close(into)
+    with os.fdopen(out) as answers:
+        growth, peak_growth = map(int, answers.read().split())
+    assert os.waitpid(child, 0) == (child, 0)
+    assert min(growth, peak_growth) > 40 * MB

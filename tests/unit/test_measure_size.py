@@ -1,0 +1,128 @@
+"""How many bytes a value is when it is pickled."""
+
+from __future__ import annotations
+
+import pickle
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import cloudpickle
+import numpy as np
+import pytest
+
+from amorsize_dask.execute.wire import count_bytes, dump
+from amorsize_dask.measure.size import PIECE_BYTES, measure_pickled
+
+
+class ErrorOnPickle:
+    def __init__(self, error: Exception) -> None:
+        self.error = error
+
+    def __reduce__(self) -> Any:
+        raise self.error
+
+
+def plus(n: int) -> Callable[[int], int]:
+    return lambda number: number + n
+
+
+def of_main(number: int) -> int:
+    return number + 1
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        None,
+        list(range(100_000)),
+        {"text": "é" * 100_000, "bytes": b"x" * 200_000},
+        np.arange(100_000),
+        [np.arange(10), np.arange(10_000)],
+        np.arange(100_000)[::2],
+        np.array(["a", None, 3], dtype=object),
+        plus(3),
+    ],
+    ids=["none", "list", "dict", "array", "arrays", "strided", "objects", "closure"],
+)
+def test_size_is_that_of_what_is_sent(value: Any) -> None:
+    """It is the size of what goes through a pipe, but for some bytes of framing."""
+    size = measure_pickled(value)
+    assert size.is_complete
+    assert size.seconds > 0
+    assert size.n_bytes == pytest.approx(count_bytes(dump(value)), abs=300)
+
+
+def test_long_list_is_pickled_in_part() -> None:
+    """Beyond the limit it stops; the size is a lower bound that is near the limit."""
+    limit_bytes = 200_000
+    size = measure_pickled(list(range(1_000_000)), limit_bytes)
+    assert not size.is_complete
+    assert limit_bytes < size.n_bytes < limit_bytes + 2 * PIECE_BYTES
+
+
+def test_stopping_is_no_error_that_a_value_could_catch() -> None:
+    """A pickle that is stopped isn't begun again with the other pickler."""
+    n_pickled = 0
+
+    class Counted:
+        def __reduce__(self) -> Any:
+            nonlocal n_pickled
+            n_pickled += 1
+            return str, (f"{n_pickled:1000}",)
+
+    size = measure_pickled([Counted() for _ in range(1000)], limit_bytes=10_000)
+    assert not size.is_complete
+    assert 10 <= n_pickled <= 1.1 * PIECE_BYTES / 1000
+
+
+def test_buffers_count_but_not_towards_the_limit() -> None:
+    """A large array costs nothing to measure, so that it is measured whole."""
+    array = np.zeros(1_000_000)
+    size = measure_pickled({"first": array, "second": 2 * array}, limit_bytes=10_000)
+    assert size.is_complete
+    assert size.n_bytes == pytest.approx(2 * array.nbytes, rel=0.001)
+
+
+def test_functions_of_main_count_by_value(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A worker has another ``__main__``, so these are sent whole, and so they count."""
+    by_reference = measure_pickled(of_main).n_bytes
+    monkeypatch.setattr(of_main, "__module__", "__main__")
+    monkeypatch.setattr(sys.modules["__main__"], "of_main", of_main, raising=False)
+    assert measure_pickled(of_main).n_bytes == len(cloudpickle.dumps(of_main))
+    assert measure_pickled(of_main).n_bytes > 2 * by_reference
+
+
+def test_iterator_is_not_consumed() -> None:
+    """Measuring takes nothing from an iterator."""
+    iterator = iter([1, 2, 3])
+    assert next(iterator) == 1
+    assert measure_pickled(iterator).is_complete
+    assert list(iterator) == [2, 3]
+
+
+def test_generator_cannot_be_pickled() -> None:
+    """A generator has no size, and is still whole afterwards."""
+    generator = (number for number in range(3))
+    with pytest.raises(TypeError, match="generator"):
+        measure_pickled(generator)
+    assert list(generator) == [0, 1, 2]
+
+
+@pytest.mark.parametrize("error", [KeyError("mine"), OSError(5, "mine")])
+def test_error_of_the_value_arrives_as_itself(error: Exception) -> None:
+    """What a value raises when it is pickled isn't wrapped."""
+    with pytest.raises(type(error)) as caught:
+        measure_pickled([1, ErrorOnPickle(error)])
+    assert caught.value is error
+
+
+def test_deep_nesting_is_an_error() -> None:
+    """A value that is nested too deeply to be pickled says so."""
+    value: list[Any] = []
+    for _ in range(100_000):
+        value = [value]
+    with pytest.raises((RecursionError, pickle.PicklingError)):
+        measure_pickled(value)
+    while value:  # one by one: taking it down at once would recurse as well
+        value = value[0]
