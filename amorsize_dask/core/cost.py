@@ -4,11 +4,11 @@ Kept in step with ``docs/explanation/cost-model.md``.
 
 Symbols: R tasks left, each of t seconds with deviation s; c and g, the shares of t
 in which a task computes and holds the GIL; q, the seconds of t in which it may have
-lacked the GIL because others in the caller held it; b bytes that travel for it; P cores
-(the physical ones, once tasks compute); n workers. d is what dispatching a task costs,
-i.e. the lane's round trip over the tasks of a batch. The end of a run leaves workers
-idle for about half a task, longer if tasks are uneven, and R equal tasks can't take
-less than ceil(R / n) rounds::
+waited for others in the caller; b bytes that travel for it; P cores (the physical
+ones, once tasks compute); n workers. d is what dispatching a task costs, i.e. the
+lane's round trip over the tasks of a batch. The end of a run leaves workers idle for
+about half a task, longer if tasks are uneven, and R equal tasks can't take less than
+ceil(R / n) rounds::
 
     rounds(R, n, t) = max( ceil(R / n) t,  R t / n + (1 - 1/n) (t/2 + s^2/(2 t)) )
 

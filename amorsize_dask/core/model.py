@@ -118,8 +118,7 @@ class Workload:
     cpu_fraction: float = 1.0
     #: Share of a task's seconds in which it holds the GIL, 0 to `cpu_fraction`.
     gil_fraction: float = 1.0
-    #: Of `mean_s`, seconds in which it may have waited for the GIL that others held.
-    #: A process of its own doesn't.
+    #: Of `mean_s`, seconds in which it may have waited for others in the caller.
     crowded_s: float = 0.0
     #: Bytes that go to a task and come back from it, pickled.
     in_bytes: float = 0.0

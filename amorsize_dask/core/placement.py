@@ -117,7 +117,7 @@ def memory_ceiling(
     if budget is None:
         budget = machine.memory_bytes
     needed = workload.peak_bytes + (WORKER_BYTES if lane is Lane.PROCESSES else 0)
-    return max(1, int(budget / needed)) if needed else MAX_WAITING_THREADS
+    return max(1, int(budget / max(1.0, needed)))
 
 
 def _best_in_lane(

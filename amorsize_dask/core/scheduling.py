@@ -162,8 +162,10 @@ class Scheduling:
         self._stranded: set[int] = set()
         self._n_lost_at_boot = 0
         self._workers = Workers(self._side_lane())
-        # Whether threads were busy when one of these began its batch.
-        self._began_crowded = {CALLER: False, SIDE: False}
+        # The stages of what the side thread is running.
+        self._side_stages: set[int] = set()
+        # For the caller's two, whether its batch began among busy threads.
+        self._began_crowded: dict[int, bool] = {}
         # Tasks whose worker died while they were in flight, and how often.
         self._n_losses: dict[int, int] = {}
         self._caller_stages = graph.caller_stages
@@ -233,9 +235,8 @@ class Scheduling:
         lane = self._workers[event.worker].lane
         dropped: list[int] = []
         touched = {self._stage_of[task] for task in batch}
-        is_crowded = self._is_crowded(event.worker, event.gil_fraction)
-        if event.gil_fraction is not None:
-            self._watch(batch, event)
+        is_watched = self._watch(batch, event)
+        is_crowded = is_watched or self._is_crowded(event.worker, batch)
         for outcome in event.outcomes:
             task = outcome.task
             self._graph.finish(task, dropped)
@@ -246,6 +247,7 @@ class Scheduling:
         for number in touched:
             stage = self.stages[number]
             if event.worker == SIDE:
+                self._side_stages = set()
                 stage.statistics.end_glimpse()
                 stage.sampling = False
             if event.in_bytes and batch:
@@ -267,33 +269,43 @@ class Scheduling:
         batch = self._workers[SIDE].batches[0]
         number = self._stage_of[batch[0]]
         statistics = self.stages[number].statistics
-        if event.gil_fraction is not None and not statistics.has_glimpse:
+        is_watched = event.gil_fraction is not None and not statistics.has_glimpse
+        if event.gil_fraction is not None and is_watched:
             statistics.watch(event.gil_fraction, event.cpu_fraction)
         statistics.add_glimpse(
             event.seconds / len(batch),
             event.cpu_fraction,
-            is_crowded=self._is_crowded(SIDE, event.gil_fraction),
+            is_crowded=is_watched or self._is_crowded(SIDE, batch),
         )
         self._place(number)
         self._place_alike(number)
 
-    def _watch(self, batch: list[int], event: BatchDone) -> None:
-        """Take in what was seen of a batch, unless a glimpse has told it already."""
-        seconds = sum(outcome.seconds for outcome in event.outcomes)
-        cpu_s = sum(outcome.cpu_s or 0.0 for outcome in event.outcomes)
-        statistics = self.stages[self._stage_of[batch[0]]].statistics
-        if event.gil_fraction is not None and not statistics.has_glimpse and seconds:
-            statistics.watch(event.gil_fraction, min(1.0, cpu_s / seconds))
+    def _watch(self, batch: list[int], event: BatchDone) -> bool:
+        """Take in what was seen of a batch; say whether all of it was seen.
 
-    def _is_crowded(self, worker: int, gil_fraction: float | None) -> bool:
-        """Whether others may have held the GIL while this worker ran a batch."""
-        if worker > SIDE:
-            return self._workers[worker].lane is Lane.THREADS
-        return (
-            gil_fraction is not None
-            or self._began_crowded[worker]
-            or self._workers.count_busy(Lane.THREADS) > 0
-        )
+        If there was a glimpse of it, that has told what there was to see.
+        """
+        seconds = sum(outcome.seconds for outcome in event.outcomes)
+        if event.gil_fraction is None or not seconds:
+            return False
+        statistics = self.stages[self._stage_of[batch[0]]].statistics
+        if statistics.has_glimpse:
+            return False
+        cpu_s = sum(outcome.cpu_s or 0.0 for outcome in event.outcomes)
+        statistics.watch(event.gil_fraction, min(1.0, cpu_s / seconds))
+        return True
+
+    def _is_crowded(self, worker: int, batch: list[int]) -> bool:
+        """Whether threads with other stages' tasks may have kept a batch waiting."""
+        if self._workers[worker].lane is Lane.PROCESSES or not batch:
+            return False
+        return self._began_crowded.get(worker, False) or self._has_crowd(batch[0])
+
+    def _has_crowd(self, task: int) -> bool:
+        """Whether threads are busy with tasks of other stages than this one's."""
+        number = self._stage_of[task]
+        n_own = self._workers.count_on(number) * (number in self._placed[Lane.THREADS])
+        return self._workers.count_busy(Lane.THREADS) > n_own
 
     def _bar(self, event: Unshippable) -> None:
         worker = self._workers[event.worker]
@@ -632,10 +644,11 @@ class Scheduling:
         """Whether a stage has room for one more worker, or has this one already."""
         placement = self.stages[number].placement
         assert placement is not None
-        return (
-            self._workers.count_on(number) < placement.n_most
-            or number in self._workers[worker].stages
-        )
+        n_on = self._workers.count_on(number)
+        if placement.n_most < self.machine.n_cores and number in self._side_stages:
+            # Memory leaves no room for one on each core, and the side thread has one.
+            n_on += 1
+        return n_on < placement.n_most or number in self._workers[worker].stages
 
     def _may_queue(self, number: int, lane: Lane, n: int) -> bool:
         """Whether a batch of `n` tasks may wait behind one that a worker runs."""
@@ -750,8 +763,10 @@ class Scheduling:
         self, worker: int, stage: int, tasks: list[int], *, watched: bool = False
     ) -> None:
         self._workers.take_up(worker, stage, tasks)
+        if worker == SIDE:
+            self._side_stages = {self._stage_of[task] for task in tasks}
         if worker <= SIDE:
-            self._began_crowded[worker] = self._workers.count_busy(Lane.THREADS) > 0
+            self._began_crowded[worker] = self._has_crowd(tasks[0])
         self._actions.append(Run(worker, tasks, watched))
 
     def _cap(self, n: int) -> int:

@@ -30,7 +30,10 @@ FORK = b"f"
 
 def main(control_fd: int, idle_s: float | None) -> None:
     """Serve until the caller goes, or until no worker was left for `idle_s`."""
-    import dask._task_spec  # noqa: F401 - what every batch is unpickled into
+    # What batches are unpickled into.
+    import dask._task_spec  # noqa: F401
+
+    import amorsize_dask.execute.fused  # noqa: F401
 
     gc.collect()
     gc.freeze()

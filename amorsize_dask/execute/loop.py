@@ -17,7 +17,7 @@ from __future__ import annotations
 import select
 import selectors
 from collections.abc import Callable
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from contextvars import copy_context
 from threading import get_native_id
 from time import perf_counter, sleep
@@ -337,10 +337,12 @@ class Execution:
         if self._rerun_failed:
             self._tasks.nodes[task](self.store.arguments([task]))
         key = self._tasks.keys[task]
-        error.add_note(
-            f"amorsize: raised by task {key!r} of stage "
-            f"{self._tasks.stage_name(task)!r} in lane {lane}"
-        )
+        # An exception may take no notes, a frozen dataclass for one.
+        with suppress(AttributeError, TypeError):
+            error.add_note(
+                f"amorsize: raised by task {key!r} of stage "
+                f"{self._tasks.stage_name(task)!r} in lane {lane}"
+            )
         raise error
 
     def _give_up(self, action: GiveUp) -> NoReturn:

@@ -142,7 +142,7 @@ class _Kinds:
             self._kinds[id(function)] = kind
         if kind is Kind.WORK:
             return kind
-        if function in _CASTS and not isinstance(node.args[0], Task):
+        if function in _CASTS and not isinstance(next(iter(node.args), None), Task):
             return Kind.WORK
         arguments = (*node.args, *node.kwargs.values())
         return _combine(kind, map(self._of_argument, arguments))
@@ -161,18 +161,15 @@ class _Kinds:
 
     def _takes_piece(self, node: Task) -> bool:
         """Whether a getitem takes one piece of a bag's partition that was cut up."""
-        if len(node.args) != 2 or not isinstance(node.args[1], int):
+        if self._split is None or len(node.args) != 2:
             return False
-        traversal = self._traversal
-        keys = iter(node.dependencies)
-        producer = traversal.nodes[
-            self._resolution.targets[traversal.number_of[next(keys)]]
-        ]
-        return (
-            next(keys, None) is None
-            and isinstance(producer, Task)
-            and function_of(producer) is self._split
-        )
+        if not isinstance(node.args[1], int):
+            return False
+        traversal, targets = self._traversal, self._resolution.targets
+        producers = [traversal.number_of[key] for key in node.dependencies]
+        return [
+            function_of(traversal.nodes[targets[number]]) for number in producers
+        ] == [self._split]
 
 
 def _combine(kind: Kind, inner_kinds: Iterable[Kind | None]) -> Kind:

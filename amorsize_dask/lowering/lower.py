@@ -128,7 +128,9 @@ def _assemble(
         aliases={
             keys[number]: known_as[target]
             for number, target in enumerate(targets)
-            if number != target in findable and known_as[target] != keys[number]
+            if target != number
+            and target in findable
+            and known_as[target] != keys[number]
         },
         stages=stages.names,
     )

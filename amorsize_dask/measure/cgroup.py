@@ -63,15 +63,17 @@ def _find_groups(
 
 def _find_mount_v2(base: Path) -> Path | None:
     """Find the one hierarchy of version 2: alone, or beside those of version 1."""
+    # Here and below: unlike `os.path`, the methods of `Path` raise where a folder may
+    # not be looked into.
     unified = base / "unified"
-    if unified.is_dir():
+    if os.path.isdir(unified):
         return unified
-    return base if (base / "cgroup.controllers").exists() else None
+    return base if os.path.exists(base / "cgroup.controllers") else None
 
 
 def _find_mount_v1(base: Path, names: str, controller: str) -> Path | None:
     for mount in (base / names, base / controller):
-        if mount.is_dir():
+        if os.path.isdir(mount):
             return mount
     return None
 
@@ -84,7 +86,7 @@ def _lineage(mount: Path, path: str) -> Iterator[Path]:
     seen no nearer than the mounted group, which limits this process in any case.
     """
     parts = [part for part in path.split("/") if part]
-    if ".." in parts or not mount.joinpath(*parts).is_dir():
+    if ".." in parts or not os.path.isdir(mount.joinpath(*parts)):
         parts = []
     for n in range(len(parts), -1, -1):
         yield mount.joinpath(*parts[:n])

@@ -64,9 +64,7 @@ def test_collections_of_all_kinds_at_once(forced: Force, lane: str) -> None:
         dd.from_pandas(frame, npartitions=3).b.sum(),
     )
     with pytest.warns(UserWarning, match="mixed collections"):
-        bag, delayed, array, total = dask.compute(
-            *collections, scheduler=forced(lane)
-        )
+        bag, delayed, array, total = dask.compute(*collections, scheduler=forced(lane))
     assert bag == list(range(1, 11))
     assert delayed == 4
     np.testing.assert_array_equal(array, np.full(8, 8.0))
@@ -182,7 +180,7 @@ def test_task_sees_the_same_object_inline(forced: Force) -> None:
 
 
 def test_bad_arguments_fail_at_once() -> None:
-    """Arguments that can't be used are refused with name, value and what is expected."""
+    """Arguments that can't be used are refused, with what is expected instead."""
     for arguments in (
         {"max_workers": 0},
         {"max_workers": 1.5},

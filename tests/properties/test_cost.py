@@ -6,77 +6,14 @@ from dataclasses import replace
 from math import isfinite
 
 import pytest
+from cost_strategies import machines, scaled, scaled_machine, workloads
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from amorsize_dask.core.cost import predict
-from amorsize_dask.core.model import Costs, Lane, Machine, Prediction, Workload
+from amorsize_dask.core.model import Lane, Machine, Prediction, Workload
 
 lanes = st.sampled_from(list(Lane))
-fractions = st.floats(0, 1)
-
-
-@st.composite
-def workloads(draw: st.DrawFn) -> Workload:
-    """Draw any workload that could be measured."""
-    mean_s = draw(st.floats(1e-7, 1e3) | st.just(0.0))
-    cpu_fraction = draw(fractions)
-    return Workload(
-        n_tasks=draw(st.integers(0, 10**6)),
-        mean_s=mean_s,
-        std_s=draw(st.floats(0, 3)) * mean_s,
-        cpu_fraction=cpu_fraction,
-        gil_fraction=draw(fractions) * cpu_fraction,
-        crowded_s=draw(fractions) * (1 - cpu_fraction) * mean_s,
-        in_bytes=draw(st.floats(0, 1e9)),
-        out_bytes=draw(st.floats(0, 1e9)),
-        peak_bytes=draw(st.floats(0, 1e10)),
-    )
-
-
-@st.composite
-def machines(draw: st.DrawFn) -> Machine:
-    """Draw any machine."""
-    n_cores = draw(st.integers(1, 128))
-    return Machine(
-        n_cores=n_cores,
-        n_physical_cores=draw(st.integers(1, n_cores)),
-        memory_bytes=draw(st.integers(1, 10**12)),
-        costs=Costs(
-            boot_first_s=draw(st.floats(1e-3, 10)),
-            boot_next_s=draw(st.floats(1e-3, 1)),
-            round_trip_s=draw(st.floats(1e-5, 1e-2)),
-            thread_start_s=draw(st.floats(1e-6, 1e-3)),
-            hand_off_s=draw(st.floats(1e-6, 1e-3)),
-            bytes_per_s=draw(st.floats(1e6, 1e10)),
-        ),
-    )
-
-
-def scaled(workload: Workload, factor: float) -> Workload:
-    """Return a workload whose times are all longer by a factor."""
-    return replace(
-        workload,
-        mean_s=workload.mean_s * factor,
-        std_s=workload.std_s * factor,
-        crowded_s=workload.crowded_s * factor,
-    )
-
-
-def scaled_machine(machine: Machine, factor: float) -> Machine:
-    """Return a machine whose costs are all higher by a factor."""
-    costs = machine.costs
-    return replace(
-        machine,
-        costs=Costs(
-            boot_first_s=costs.boot_first_s * factor,
-            boot_next_s=costs.boot_next_s * factor,
-            round_trip_s=costs.round_trip_s * factor,
-            thread_start_s=costs.thread_start_s * factor,
-            hand_off_s=costs.hand_off_s * factor,
-            bytes_per_s=costs.bytes_per_s / factor,
-        ),
-    )
 
 
 @given(

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from cost_strategies import machines, scaled, scaled_machine, workloads
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from test_cost import machines, scaled, scaled_machine, workloads
 
 from amorsize_dask.core.cost import predict
 from amorsize_dask.core.model import Lane, Limits, Machine, Placement, Workload
@@ -83,16 +83,22 @@ def test_limits_are_kept(
     workloads(),
     machines(),
     st.sampled_from([Lane.THREADS, Lane.PROCESSES]),
+    ups,
     st.integers(1, 10**11),
     st.integers(0, 10**11),
 )
 @settings(deadline=None, max_examples=200)
 def test_more_memory_never_means_fewer_workers(
-    workload: Workload, machine: Machine, lane: Lane, budget: int, more: int
+    workload: Workload,
+    machine: Machine,
+    lane: Lane,
+    ups: dict[Lane, int],
+    budget: int,
+    more: int,
 ) -> None:
     """Within one lane, more memory never means fewer workers."""
     n_workers = [
-        place_in(workload, machine, {lane}, memory_limit_bytes=limit).n_workers
+        place_in(workload, machine, {lane}, ups, memory_limit_bytes=limit).n_workers
         for limit in (budget, budget + more)
     ]
     assert n_workers[0] <= n_workers[1]
@@ -127,8 +133,9 @@ def test_scaling_all_times_changes_nothing(
 def test_lone_task_gets_one_worker(
     workload: Workload, machine: Machine, lanes: set[Lane]
 ) -> None:
-    """One task needs one worker, and inline if that is allowed."""
-    placement = place_in(replace(workload, n_tasks=1), machine, lanes)
+    """One task needs one worker, and inline if that is allowed and has the GIL."""
+    lone = replace(workload, n_tasks=1, crowded_s=0.0)
+    placement = place_in(lone, machine, lanes)
     assert placement.n_workers == 1
     if Lane.INLINE in lanes:
         assert placement.lane is Lane.INLINE

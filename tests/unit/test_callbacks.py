@@ -195,6 +195,13 @@ def test_the_state_is_true_at_each_step() -> None:
     assert not end["ready"] | end["running"] | end["waiting"].keys()
 
 
+def test_what_was_asked_for_stays_in_the_cache() -> None:
+    """Also if other tasks have used it up."""
+    _, states = record(get, DSK, ["e", "c"])
+    assert states[-1]["cache"] == {"c": 3, "e": 6}
+    assert states[-1]["released"] == {"a", "b", "d"}
+
+
 def test_a_task_may_be_started_twice() -> None:
     """As after the loss of a worker."""
     with Recorder() as recorder, observe() as observers:
@@ -382,6 +389,14 @@ def test_a_callback_may_change_the_graph() -> None:
         assert get(dsk, "y") == 6
     assert ran == []
     assert dsk["x"] == (ran.append, 1)
+
+
+def test_a_result_that_a_callback_brings_back_is_a_result() -> None:
+    """Even if it is the name of a key."""
+    cache = Cache(1e6)
+    for _ in range(2):
+        with cache:
+            assert get({"x": (str.lower, "Y"), "y": (inc, 1)}, ["x", "y"]) == ("y", 2)
 
 
 def test_a_progress_bar_reaches_its_end(capsys: pytest.CaptureFixture[str]) -> None:

@@ -537,6 +537,15 @@ def test_closed_pool_leaves_no_process(make_pool: MakePool, tmp_path: Path) -> N
     assert not pids & {p.pid for p in psutil.Process().children(recursive=True)}
 
 
+def test_worker_that_comes_back_to_a_closed_pool(forking: WorkerPool) -> None:
+    """It has been killed, even if no one has noticed yet, and isn't kept."""
+    [lent] = boot(forking, 1)
+    forking.close()
+    forking.give_back(lent)
+    assert forking.n_idle == 0
+    assert not lent.channel.is_open
+
+
 def test_closed_pool_can_be_used_again(make_pool: MakePool) -> None:
     """It starts anew."""
     pool = make_pool()
@@ -750,9 +759,12 @@ def test_workers_that_no_one_waits_for(
 
 
 def test_output_of_tasks_is_not_lost(
-    make_pool: MakePool, capfd: pytest.CaptureFixture[str]
+    make_pool: MakePool,
+    capfd: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """What a task prints to a pipe or a file is there, though workers are killed."""
+    monkeypatch.delenv("PYTHONUNBUFFERED", raising=False)
     pool = make_pool()
     [booted] = boot(pool, 1)
     call(booted, print, "from a worker")

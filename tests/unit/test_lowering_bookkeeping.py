@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import sys
 from operator import add, getitem
 from typing import Any
 
@@ -135,6 +136,21 @@ def test_items_of_unknown_values_are_work() -> None:
     dsk = {"x": (inc, 1), "y": (getitem, "x", 0), "z": (getitem, "x", 1)}
     assert bookkeeping(lower(dsk, ["y", "z"])) == []
     assert bookkeeping(lower_collection(*pair)) == []
+
+
+@pytest.mark.parametrize(
+    "task", [(list,), (tuple, [1, 2]), (getitem, [1, 2], 0), (getitem, [1, 2])]
+)
+def test_tasks_without_inputs_are_work(task: tuple[Any, ...]) -> None:
+    """There is nothing to pass on."""
+    assert bookkeeping(lower({"x": task}, "x")) == []
+
+
+def test_bags_need_not_have_been_imported(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Then no task is one of theirs."""
+    monkeypatch.delitem(sys.modules, "dask.bag.core")
+    dsk = {"x": [1, 2], "y": (getitem, "x", 0), "z": (inc, "y")}
+    assert bookkeeping(lower(dsk, ["y", "z"])) == []
 
 
 def test_waiting_for_others_is_no_work() -> None:

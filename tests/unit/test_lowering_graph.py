@@ -15,6 +15,7 @@ from reference import run, validate
 from amorsize_dask.execute.fused import Call, Chain
 from amorsize_dask.execute.graph import TaskGraph
 from amorsize_dask.lowering import lower, materialize, read
+from amorsize_dask.lowering.traversal import RENAME
 
 
 def lower_collection(*collections: Any, fuse: bool = True) -> TaskGraph:
@@ -161,6 +162,22 @@ def test_aliases_of_data_need_no_task() -> None:
         validate(tasks)
         assert len(tasks.graph) == 0
         assert run(tasks, ["b", "a", "x"]) == (1, 1, 1)
+
+
+def test_what_only_renames_is_no_task() -> None:
+    """So does Dask with the tasks of a bag that a delayed value gets."""
+    dsk = {
+        "a": Task("a", RENAME, Task("x", inc, 1)),
+        "b": Task("b", RENAME, Alias("y", "a")),
+        "c": Task("c", RENAME, TaskRef("b")),
+        "d": Task("d", RENAME, 5),
+    }
+    keys = list("abcd")
+    tasks = lower(dsk, keys, fuse=False)
+    validate(tasks)
+    assert list(tasks.keys) == ["a"]
+    assert dict(tasks.aliases) == {"b": "a", "c": "a"}
+    assert run(tasks, keys) == (2, 2, 2, 5)
 
 
 def test_a_long_chain_of_aliases_is_followed() -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import psutil
 import pytest
+from trees import write_tree
 
 from amorsize_dask.measure.cores import (
     count_by_affinity,
@@ -47,14 +48,6 @@ HYBRID = {
     "sys/fs/cgroup/cpu/batch/job/cpu.cfs_quota_us": "-1\n",
     "sys/fs/cgroup/cpu/batch/job/cpu.cfs_period_us": "50000\n",
 }
-
-
-def write_tree(root: Path, files: Mapping[str, str]) -> Path:
-    for name, text in files.items():
-        path = root / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text)
-    return root
 
 
 @pytest.fixture(autouse=True)

@@ -11,6 +11,7 @@ from types import SimpleNamespace
 
 import psutil
 import pytest
+from trees import write_tree
 
 from amorsize_dask.measure import memory
 from amorsize_dask.measure.memory import (
@@ -65,14 +66,6 @@ HYBRID_V2 = {
     "sys/fs/cgroup/unified/init.scope/memory.current": f"{10 * MB}\n",
     "sys/fs/cgroup/unified/init.scope/memory.stat": f"inactive_file {20 * MB}\n",
 }
-
-
-def write_tree(root: Path, files: Mapping[str, str]) -> Path:
-    for name, text in files.items():
-        path = root / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text)
-    return root
 
 
 @pytest.fixture(autouse=True)

@@ -1,0 +1,463 @@
+"""What the core decides: which lane, how many workers, and what when things fail."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TypeVar
+
+import pytest
+from simulated import bag, machine, staged
+
+from amorsize_dask.core.events import (
+    CALLER,
+    SIDE,
+    Action,
+    BatchDone,
+    Drop,
+    GiveUp,
+    Glimpse,
+    Immovable,
+    Outcome,
+    Run,
+    StartFailed,
+    StartWorkers,
+    Unshippable,
+    WorkerLost,
+    WorkerReady,
+)
+from amorsize_dask.core.model import Lane, Limits
+from amorsize_dask.core.scheduling import SLICE_BYTES, Scheduling
+from amorsize_dask.simulate.machine import SimulatedRun, simulate
+from amorsize_dask.simulate.work import Faults, SimulatedTask
+
+T = TypeVar("T")
+
+INLINE, THREADS, PROCESSES = Lane
+PROCESSES_ONLY = Limits(lanes=(PROCESSES,))
+
+# Kinds of tasks, by the seconds of one.
+COMPUTING = SimulatedTask(0.1)
+GIL_FREE = SimulatedTask(0.1, gil_fraction=0.02)
+WAITING = SimulatedTask(0.02, cpu_fraction=0.01, gil_fraction=0.01)
+
+
+def run_bag(
+    n_tasks: int, task: SimulatedTask, n_cores: int = 4, limits: Limits | None = None
+) -> SimulatedRun:
+    """Simulate equal tasks of one stage."""
+    return simulate(
+        bag(n_tasks), [task] * n_tasks, machine(n_cores), limits or Limits()
+    )
+
+
+def only(kind: type[T], actions: Sequence[Action]) -> list[T]:
+    """Return the actions of one kind."""
+    return [action for action in actions if isinstance(action, kind)]
+
+
+def done(
+    worker: int, tasks: Sequence[int], seconds: float = 0.1, **fields: object
+) -> BatchDone:
+    """Return the end of a batch of tasks that compute and hold the GIL."""
+    outcomes = [Outcome(task, seconds, seconds, 100) for task in tasks]
+    if worker == SIDE:
+        fields.setdefault("gil_fraction", 1.0)
+    return BatchDone(worker, outcomes, **fields)  # type: ignore[arg-type]
+
+
+# -- lanes and workers ----------------------------------------------------------------
+
+
+@pytest.mark.parametrize("n_cores", [2, 4, 64])
+def test_short_work_starts_nothing(n_cores: int) -> None:
+    """Ten tasks of 1 ms are done before any worker would be up."""
+    run = run_bag(10, SimulatedTask(0.001), n_cores)
+    assert run.n_tasks[INLINE] == 10
+    assert not any(run.n_workers.values())
+
+
+@pytest.mark.parametrize(
+    ("name", "n_tasks", "task", "n_cores", "lane", "n_workers"),
+    [
+        ("long, holding the GIL", 400, COMPUTING, 2, PROCESSES, 2),
+        ("long, holding the GIL", 400, COMPUTING, 4, PROCESSES, 4),
+        ("long, holding the GIL", 4000, COMPUTING, 16, PROCESSES, 16),
+        ("without the GIL", 400, GIL_FREE, 2, THREADS, 2),
+        ("without the GIL", 400, GIL_FREE, 4, THREADS, 4),
+        ("without the GIL", 4000, GIL_FREE, 16, THREADS, 16),
+        ("few short", 100, SimulatedTask(0.0005), 4, INLINE, 0),
+        ("large results", 100, COMPUTING._replace(out_bytes=10**8), 4, INLINE, 0),
+    ],
+    ids=lambda value: str(value) if isinstance(value, str | int) else "",
+)
+def test_lane_fits_the_work(
+    name: str,
+    n_tasks: int,
+    task: SimulatedTask,
+    n_cores: int,
+    lane: Lane,
+    n_workers: int,
+) -> None:
+    """Waiting or computing, with the GIL or without: each has its lane."""
+    run = run_bag(n_tasks, task, n_cores)
+    assert run.decisions[-1].placement.lane is lane, name
+    assert run.n_workers[lane] == n_workers
+    assert not any(n for other, n in run.n_workers.items() if other is not lane)
+    assert run.n_tasks[lane] > 0.8 * n_tasks
+
+
+@pytest.mark.parametrize("n_cores", [1, 2, 16])
+def test_waiting_tasks_get_many_threads(n_cores: int) -> None:
+    """200 tasks that wait 20 ms are all but one round, however few cores there are."""
+    run = run_bag(200, WAITING, n_cores)
+    assert run.n_workers[THREADS] >= 60
+    assert run.makespan_s < 200 * 0.02 / 2 / 8
+
+
+@pytest.mark.parametrize("limits", [Limits(), Limits(lanes=(INLINE,))])
+def test_lone_task_runs_on_the_caller(limits: Limits) -> None:
+    """A task that is all there is to do needs no other thread."""
+    core = Scheduling(bag(1), machine(), limits)
+    assert core.handle() == [Run(CALLER, [0])]
+    assert core.handle(done(CALLER, [0])) == []
+    assert core.is_finished
+
+
+def test_chain_runs_on_the_caller() -> None:
+    """Where each task waits for the one before, none is handed to another thread."""
+    core = Scheduling(staged([0, 1, 2], [(), (0,), (1,)]), machine(), Limits())
+    assert core.handle() == [Run(CALLER, [0])]
+    assert core.handle(done(CALLER, [0])) == [Run(CALLER, [1])]
+    assert core.handle(done(CALLER, [1])) == [Drop([0]), Run(CALLER, [2])]
+
+
+@pytest.mark.parametrize("lane", list(Lane))
+@pytest.mark.parametrize("task", [COMPUTING, GIL_FREE, WAITING])
+def test_forced_lane_is_used(lane: Lane, task: SimulatedTask) -> None:
+    """With one lane allowed, all tasks run in it."""
+    run = run_bag(50, task, limits=Limits(lanes=(lane,)))
+    assert run.n_tasks == {**dict.fromkeys(Lane, 0), lane: 50}
+    assert {decision.placement.lane for decision in run.decisions} == {lane}
+
+
+def test_bookkeeping_stays_in_the_caller() -> None:
+    """Stages that belong into the caller run there in any lane."""
+    graph = staged([0, 0, 1], [(), (), (0, 1)], caller_stages=[1])
+    limits = Limits(lanes=(PROCESSES,), isolate=True)
+    run = simulate(graph, [COMPUTING] * 3, machine(), limits)
+    assert run.n_tasks == {INLINE: 1, THREADS: 0, PROCESSES: 2}
+
+
+@pytest.mark.parametrize("lanes", [tuple(Lane), (THREADS,), (PROCESSES,)])
+@pytest.mark.parametrize("task", [COMPUTING, GIL_FREE, WAITING])
+@pytest.mark.parametrize("most", [1, 3])
+def test_max_workers_is_honoured(
+    lanes: tuple[Lane, ...], task: SimulatedTask, most: int
+) -> None:
+    """No lane ever has more workers than were allowed."""
+    run = run_bag(300, task, 16, Limits(lanes=lanes, max_workers=most))
+    assert max(run.n_workers.values()) <= most
+
+
+@pytest.mark.parametrize("lane", [THREADS, PROCESSES])
+def test_memory_limits_tasks_at_once(lane: Lane) -> None:
+    """Once the peak of a task is known, no more run than fit."""
+    task = SimulatedTask(0.02, gil_fraction=0.0, peak_bytes=10**9)
+    budget = 3_500_000_000
+    limits = Limits(lanes=(INLINE, lane), memory_limit_bytes=budget)
+    run = run_bag(1000, task, 16, limits)
+    assert 3 * 10**9 <= run.peak_bytes <= budget
+
+
+def test_stage_of_few_workers_takes_no_more_in_a_large_lane() -> None:
+    """A stage that computes gets no more threads than cores, though there are more."""
+    n = 300
+    tasks = [WAITING, GIL_FREE._replace(seconds=0.02)] * n
+    run = simulate(staged([0, 1] * n), tasks, machine(4))
+    placements = {d.stage: d.placement for d in run.decisions}
+    assert placements[0].n_most > 100
+    assert placements[1].n_most == 4
+
+
+def test_decisions_say_why() -> None:
+    """A decision has its numbers and a reason for people."""
+    run = run_bag(400, COMPUTING)
+    decision = run.decisions[-1]
+    assert decision.workload is not None
+    assert decision.workload.mean_s == pytest.approx(0.1)
+    assert "that compute holding the GIL" in decision.placement.reason
+    assert "against inline" in decision.placement.reason
+
+
+# -- work first -----------------------------------------------------------------------
+
+
+def boot_scene(n_tasks: int = 1000) -> tuple[Scheduling, tuple[int, ...], list[int]]:
+    """Return a core whose workers boot, their numbers, and what `SIDE` has."""
+    core = Scheduling(bag(n_tasks), machine(2), Limits())
+    assert core.handle() == [Run(SIDE, [0], watched=True)]
+    actions = core.handle(done(SIDE, [0]))
+    (start,) = only(StartWorkers, actions)
+    (run,) = only(Run, actions)
+    assert start.lane is PROCESSES
+    assert run.worker == SIDE
+    return core, start.workers, run.tasks
+
+
+def test_caller_works_while_workers_boot() -> None:
+    """The side thread goes on with slices until the workers are up, then it stops."""
+    core, workers, tasks = boot_scene()
+    assert len(workers) == 2
+    for _ in range(3):
+        (run,) = core.handle(done(SIDE, tasks))
+        assert isinstance(run, Run)
+        assert run.worker == SIDE
+        tasks = run.tasks
+    actions = core.handle(*map(WorkerReady, workers))
+    assert {run.worker for run in only(Run, actions)} == set(workers)
+    assert core.handle(done(SIDE, tasks)) == []
+    core.validate()
+
+
+def test_worker_that_is_up_first_gets_work_at_once() -> None:
+    """No worker waits for the others to boot, and the caller goes on meanwhile."""
+    core, workers, tasks = boot_scene()
+    runs = only(Run, core.handle(WorkerReady(workers[1])))
+    assert {run.worker for run in runs} == {workers[1]}
+    runs = only(Run, core.handle(done(SIDE, tasks)))
+    assert {run.worker for run in runs} == {SIDE}
+
+
+def test_long_first_task_does_not_hold_the_others_back() -> None:
+    """A glimpse of the first task is enough to start workers."""
+    core = Scheduling(bag(100), machine(4), Limits())
+    core.handle()
+    n_started = 0
+    for seconds in (0.03, 0.06, 0.12):
+        actions = core.handle(Glimpse(seconds, 1.0, 1.0))
+        n_started += sum(len(start.workers) for start in only(StartWorkers, actions))
+    assert n_started == 4
+    assert core.decisions[0].placement.predicted is None
+    assert core.decisions[0].placement.reason.startswith("at a first look")
+
+
+def test_stages_behind_a_long_task_are_placed_like_it() -> None:
+    """What would wait to be sampled is tried in the lane of what is in the way."""
+    core = Scheduling(staged(range(10)), machine(2), Limits())
+    assert core.handle() == [Run(SIDE, [0], watched=True)]
+    for seconds in (0.03, 0.06, 0.12, 0.24, 0.48):
+        starts = only(StartWorkers, core.handle(Glimpse(seconds, 1.0, 1.0)))
+        if starts:
+            break
+    runs = only(Run, core.handle(*map(WorkerReady, starts[0].workers)))
+    assert [run.tasks for run in runs] == [[1], [2]]
+    # One task of each is enough to know better.
+    core.handle(done(runs[0].worker, [1]))
+    core.validate()
+
+
+def test_warm_workers_are_taken_for_less() -> None:
+    """Work that isn't worth a boot is worth workers that are up."""
+    tasks = [SimulatedTask(0.01)] * 20
+    cold = simulate(bag(20), tasks, machine(2))
+    warm = simulate(bag(20), tasks, machine(2), n_warm=2)
+    assert not cold.n_workers[PROCESSES]
+    assert warm.n_workers[PROCESSES] == 2
+    assert warm.makespan_s < cold.makespan_s
+
+
+# -- batches --------------------------------------------------------------------------
+
+
+def test_large_results_limit_slices() -> None:
+    """The caller makes no more results at once than a slice may hold."""
+    core = Scheduling(bag(1000), machine(1), Limits(lanes=(INLINE,)))
+    (run,) = only(Run, core.handle())
+    out_bytes = int(SLICE_BYTES / 10)
+    outcomes = [Outcome(task, 1e-6, 1e-6, out_bytes) for task in run.tasks]
+    (run,) = only(Run, core.handle(BatchDone(CALLER, outcomes)))
+    assert len(run.tasks) == 10
+
+
+def test_tasks_of_unknown_length_come_one_at_a_time() -> None:
+    """Nothing is known of the first task, so it is alone in its batch."""
+    for lane in Lane:
+        core = Scheduling(bag(50), machine(1), Limits(lanes=(lane,)))
+        actions = core.handle()
+        starts = only(StartWorkers, actions)
+        if starts:
+            actions = core.handle(*map(WorkerReady, starts[0].workers))
+        assert [run.tasks for run in only(Run, actions)] == [[0]]
+
+
+@pytest.mark.parametrize(("seconds", "depth"), [(0.001, 2), (1.0, 1)])
+def test_only_short_batches_wait_behind_others(seconds: float, depth: int) -> None:
+    """A batch waits behind another of its worker only if that is done soon."""
+    core = Scheduling(bag(1000), machine(2), PROCESSES_ONLY)
+    (start,) = only(StartWorkers, core.handle())
+    first, second = start.workers
+    core.handle(WorkerReady(first), WorkerReady(second))
+    runs = only(Run, core.handle(done(first, [0], seconds)))
+    assert sum(run.worker == first for run in runs) == depth
+
+
+# -- when things fail -----------------------------------------------------------------
+
+
+def test_unpicklable_stage_moves_to_the_caller() -> None:
+    """A task that can't be sent moves its stage, and the decision says why."""
+    faults = Faults(unshippable_tasks=frozenset({50}))
+    run = simulate(bag(100), [COMPUTING] * 100, machine(), faults=faults)
+    assert run.gave_up is None
+    placement = run.decisions[-1].placement
+    assert placement.lane is not PROCESSES
+    assert "it is marked so" in placement.reason
+
+
+def start_two(limits: Limits = PROCESSES_ONLY) -> tuple[Scheduling, int, int]:
+    """Return a core with two processes up, and their numbers."""
+    core = Scheduling(bag(20), machine(2), limits)
+    (start,) = only(StartWorkers, core.handle())
+    first, second = start.workers
+    runs = only(Run, core.handle(WorkerReady(first), WorkerReady(second)))
+    assert [(run.worker, run.tasks) for run in runs] == [(first, [0]), (second, [1])]
+    return core, first, second
+
+
+def test_batch_that_was_not_sent_is_found_among_two() -> None:
+    """Of a worker's two batches, the one that couldn't be sent is taken back."""
+    core, first, second = start_two(Limits(lanes=(PROCESSES,), max_batch_size=1))
+    runs = only(Run, core.handle(done(first, [0], 0.001), done(second, [1], 0.001)))
+    mine = [run.tasks for run in runs if run.worker == first]
+    assert len(mine) == 2
+    core.handle(Unshippable(first, mine[0], "task", "no"))
+    core.validate()
+    # The other one was sent, and is answered.
+    core.handle(done(first, mine[1], 0.001))
+    core.validate()
+
+
+def test_result_that_cannot_be_sent_is_made_in_the_caller() -> None:
+    """Only the task whose result got stuck runs again, in the caller."""
+    core, first, _ = start_two()
+    actions = core.handle(Unshippable(first, [0], "result", "no"), done(first, []))
+    assert only(Run, actions)[-1] == Run(CALLER, [0])
+
+
+def test_result_that_cannot_be_pickled_keeps_its_stage_here() -> None:
+    """A sampled result that can't be pickled rules processes out."""
+    core = Scheduling(bag(1000), machine(4), Limits())
+    core.handle()
+    core.handle(Immovable(0, "can't be pickled"), done(SIDE, [0]))
+    (decision,) = core.decisions
+    assert decision.placement.lane is not PROCESSES
+    assert "can't be pickled" in decision.placement.reason
+
+
+def test_three_losses_give_up() -> None:
+    """A task whose workers die three times ends the run, with how they died."""
+    core, first, _ = start_two()
+    for n_attempts in (1, 2, 3):
+        actions = core.handle(WorkerLost(first, "SIGSEGV"))
+        if n_attempts < 3:
+            (start,) = only(StartWorkers, actions)
+            (first,) = start.workers
+            runs = only(Run, core.handle(WorkerReady(first)))
+            assert [run.tasks for run in runs] == [[0]]
+    assert only(GiveUp, actions) == [GiveUp(0, "lost", "SIGSEGV", 3)]
+
+
+def test_batch_that_waited_is_not_blamed() -> None:
+    """Only the running batch of a worker that dies may have killed it."""
+    core, first, second = start_two(Limits(lanes=(PROCESSES,), max_batch_size=1))
+    runs = only(Run, core.handle(done(first, [0], 0.001), done(second, [1], 0.001)))
+    running, waiting = (run.tasks for run in runs if run.worker == first)
+    core.handle(WorkerLost(first, "SIGKILL"))
+    assert set(core.stages[0].suspects) == set(running)
+    assert not set(waiting) & set(core.stages[0].suspects)
+
+
+def test_suspect_goes_alone_and_never_to_the_caller() -> None:
+    """A task that may have killed its worker takes no other one with it."""
+    core, workers, tasks = boot_scene()
+    core.handle(*map(WorkerReady, workers), done(SIDE, tasks))
+    victims = core.stages[0].suspects
+    actions = core.handle(WorkerLost(workers[0], "SIGKILL"))
+    assert victims
+    # The caller would help while a worker boots, but not with this stage.
+    assert not [run for run in only(Run, actions) if run.worker <= SIDE]
+    (start,) = only(StartWorkers, actions)
+    runs = only(Run, core.handle(WorkerReady(start.workers[0])))
+    assert runs[0].tasks == [min(victims)]
+    core.validate()
+
+
+def test_failed_start_closes_the_lane() -> None:
+    """Where no process can be started, the caller does the work and says why."""
+    core, workers, tasks = boot_scene()
+    core.handle(StartFailed(PROCESSES, workers, "no memory"))
+    core.handle(done(SIDE, tasks))
+    placement = core.decisions[-1].placement
+    assert placement.lane is not PROCESSES
+    assert "no memory" in placement.reason
+
+
+def test_workers_that_are_up_survive_a_failed_start() -> None:
+    """That no more can be started is no reason to leave those that are up."""
+    core = Scheduling(bag(20), machine(4), Limits(lanes=(PROCESSES,), isolate=True))
+    (start,) = only(StartWorkers, core.handle())
+    first, *others = start.workers
+    failure = StartFailed(PROCESSES, tuple(others), "no memory")
+    runs = only(Run, core.handle(WorkerReady(first), failure))
+    while runs:
+        run = runs.pop(0)
+        assert run.worker == first
+        actions = core.handle(done(first, run.tasks))
+        assert not only(StartWorkers, actions)
+        runs += only(Run, actions)
+    assert core.is_finished
+
+
+def test_no_lane_left_gives_up() -> None:
+    """Where tasks must not run in the caller and nothing else works, the run ends."""
+    core = Scheduling(bag(20), machine(2), Limits(isolate=True))
+    (start,) = only(StartWorkers, core.handle())
+    actions = core.handle(StartFailed(PROCESSES, start.workers, "no memory"))
+    assert only(GiveUp, actions) == [GiveUp(0, "lane", "no memory", 0)]
+
+
+def test_unshippable_task_gives_up_if_isolated() -> None:
+    """Where tasks must not run in the caller, one that can't be sent ends the run."""
+    core, first, _ = start_two(Limits(isolate=True))
+    actions = core.handle(Unshippable(first, [0], "task", "no pickle"))
+    assert only(GiveUp, actions) == [GiveUp(0, "immovable", "no pickle", 0)]
+
+
+@pytest.mark.parametrize("isolate", [False, True])
+def test_workers_that_die_at_boot_close_the_lane(isolate: bool) -> None:
+    """Three deaths at boot and no worker up: processes don't work here."""
+    limits = Limits(lanes=(PROCESSES,), isolate=isolate)
+    core = Scheduling(bag(20), machine(1), limits)
+    actions = core.handle()
+    for _ in range(3):
+        (start,) = only(StartWorkers, actions)
+        actions = core.handle(WorkerLost(start.workers[0], "exit code 1"))
+    if isolate:
+        reason = "workers end at boot by exit code 1"
+        assert only(GiveUp, actions) == [GiveUp(0, "lane", reason, 0)]
+    else:
+        assert [run.worker for run in only(Run, actions)] == [CALLER]
+
+
+def test_values_live_as_long_as_they_are_needed() -> None:
+    """A value is dropped after its last use, a wanted one never."""
+    core = Scheduling(
+        staged([0, 0, 0], [(), (0,), (0, 1)]), machine(), Limits(lanes=(INLINE,))
+    )
+    dropped = []
+    actions = core.handle()
+    while not core.is_finished:
+        (run,) = only(Run, actions)
+        actions = core.handle(done(CALLER, run.tasks))
+        dropped.append([drop.tasks for drop in only(Drop, actions)])
+    assert dropped == [[], [], [[0, 1]]]

@@ -1,0 +1,150 @@
+"""What is known of a stage from what its tasks took."""
+
+from __future__ import annotations
+
+import pytest
+
+from amorsize_dask.core.events import Outcome
+from amorsize_dask.core.model import Lane
+from amorsize_dask.core.statistics import FIRST_SPREAD, WINDOW, StageStatistics
+
+
+def counted(*outcomes: Outcome, lane: Lane = Lane.INLINE) -> StageStatistics:
+    """Return statistics of some outcomes of one lane."""
+    statistics = StageStatistics()
+    for outcome in outcomes:
+        statistics.add(outcome, lane)
+    return statistics
+
+
+def test_nothing_is_known_at_first() -> None:
+    """A stage of which no task has been seen is unknown."""
+    statistics = StageStatistics()
+    assert not statistics.is_known
+    assert statistics.worked_s == 0
+
+
+def test_means_are_plain_at_first() -> None:
+    """Up to the window, a mean is a mean, and the spread is that of the tasks."""
+    statistics = counted(*(Outcome(i, 0.1 * (1 + i % 3), 0.1) for i in range(30)))
+    workload = statistics.workload(7)
+    assert workload.n_tasks == 7
+    assert workload.mean_s == pytest.approx(0.2)
+    assert workload.std_s == pytest.approx(0.1 * (2 / 3) ** 0.5)
+    assert workload.cpu_fraction == pytest.approx(0.5)
+
+
+def test_means_forget() -> None:
+    """A stage whose tail differs from its head is noticed."""
+    statistics = counted(
+        *(Outcome(i, 0.1) for i in range(1000)),
+        *(Outcome(i, 1.0) for i in range(1000, 1000 + 3 * WINDOW)),
+    )
+    assert statistics.workload(1).mean_s > 0.9
+
+
+def test_one_task_says_little_of_the_spread() -> None:
+    """With one task seen, a spread is assumed."""
+    workload = counted(Outcome(0, 0.2)).workload(1)
+    assert workload.std_s == FIRST_SPREAD * 0.2
+
+
+def test_gil_share_that_was_not_measured_is_the_cpu_share() -> None:
+    """What isn't known of the GIL is taken to be bad; what is, to be the task's own."""
+    statistics = counted(Outcome(0, 1.0, 0.6))
+    assert statistics.workload(1).gil_fraction == pytest.approx(0.6)
+    statistics.watch(0.25, 0.6)
+    assert statistics.workload(1).gil_fraction == 0.25
+    # A task can't hold it longer than it computes: others did.
+    statistics.watch(0.9, 0.6)
+    assert statistics.workload(1).gil_fraction == pytest.approx(0.6)
+
+
+def test_sizes_are_means_of_those_that_were_measured() -> None:
+    """A result that wasn't pickled has no size, not size 0."""
+    outcomes = [Outcome(i, 0.1) for i in range(20)]
+    statistics = counted(*outcomes, Outcome(20, 0.1, None, 400))
+    assert statistics.workload(1).out_bytes == 400
+    statistics.add_in_bytes(1000)
+    assert statistics.workload(1).in_bytes == 1000
+    statistics.add_in_bytes(2000)
+    assert 1000 < statistics.workload(1).in_bytes < 2000
+
+
+def test_peak_is_the_largest() -> None:
+    """What counts for memory is the worst task."""
+    peaks = [10, 50, None, 20]
+    outcomes = [Outcome(i, 0.1, peak_bytes=peak) for i, peak in enumerate(peaks)]
+    assert counted(*outcomes).workload(1).peak_bytes == 50
+
+
+def test_threads_do_not_count_where_better_is_known() -> None:
+    """Seconds in threads contain waiting for others."""
+    statistics = counted(Outcome(0, 0.1, 0.1))
+    statistics.watch(1.0, 1.0)
+    statistics.add(Outcome(1, 5.0, 0.1), Lane.THREADS)
+    assert statistics.workload(1).mean_s == pytest.approx(0.1)
+    assert statistics.n_finished == 2
+    assert statistics.worked_s == pytest.approx(5.1)
+    # Where nothing else is known, they do.
+    assert counted(Outcome(0, 5.0), lane=Lane.THREADS).workload(1).mean_s == 5.0
+
+
+def test_glimpse_counts_twice() -> None:
+    """A task that has run for some time is expected to run as long again."""
+    statistics = StageStatistics()
+    statistics.add_glimpse(0.5, 0.25)
+    assert statistics.is_known
+    assert statistics.has_glimpse
+    workload = statistics.workload(1)
+    assert workload.mean_s == 1.0
+    assert workload.cpu_fraction == 0.25
+    statistics.end_glimpse()
+    assert not statistics.is_known
+
+
+def test_glimpse_is_one_among_those_that_have_finished() -> None:
+    """One long task doesn't make a stage of short ones long."""
+    statistics = counted(*(Outcome(i, 0.1, 0.1) for i in range(9)))
+    statistics.add_glimpse(0.5, 1.0)
+    assert statistics.workload(1).mean_s == pytest.approx((9 * 0.1 + 1.0) / 10)
+    # One that is short so far says nothing.
+    statistics.add_glimpse(0.01, 1.0)
+    assert statistics.workload(1).mean_s == pytest.approx(0.1)
+
+
+@pytest.mark.parametrize(
+    ("cpu_s", "crowded_s"),
+    [
+        # Others held the GIL for half of the time that it was watched, and so did it.
+        (0.5, 0.5),
+        # It got less of it later on: all of that was due to others.
+        (0.1, 0.9),
+        (1.0, 0.0),
+    ],
+)
+def test_waiting_for_others_is_no_waiting(cpu_s: float, crowded_s: float) -> None:
+    """A task that computes isn't one that waits, because it has to wait for others."""
+    statistics = StageStatistics()
+    statistics.watch(1.0, 0.5)
+    statistics.add(Outcome(0, 1.0, cpu_s), Lane.INLINE, is_crowded=True)
+    assert statistics.workload(1).crowded_s == pytest.approx(crowded_s)
+    # In a process of its own no one is in the way.
+    for i in range(1, 200):
+        statistics.add(Outcome(i, 1.0, cpu_s), Lane.PROCESSES)
+    assert statistics.workload(1).crowded_s == pytest.approx(0, abs=0.05)
+
+
+def test_waiting_is_known_from_watching() -> None:
+    """A task that waited while the GIL was free does so among others as well."""
+    statistics = StageStatistics()
+    statistics.watch(0.1, 0.1)
+    statistics.add_glimpse(1.0, 0.1, is_crowded=True)
+    assert statistics.workload(1).crowded_s == pytest.approx(0)
+    statistics.add_glimpse(1.0, 0.05, is_crowded=True)
+    assert statistics.workload(1).crowded_s == pytest.approx(2 * 0.5)
+    # One that never computes can't be told from one that never could.
+    idle = StageStatistics()
+    idle.watch(0.0, 0.0)
+    idle.add(Outcome(0, 1.0, 0.0), Lane.INLINE, is_crowded=True)
+    assert idle.workload(1).crowded_s == 0
