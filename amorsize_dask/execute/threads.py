@@ -140,13 +140,12 @@ class ThreadWorker:
         The task sees it between two steps of Python code; one that is inside of a
         call into C sees it when the call returns.
         """
-        self._is_cancelled = True
         if self._thread.is_alive():
-            # Before it is told to stop: in one that has ended no one would catch it.
+            # First of all: where one that is about to end is struck no one catches it.
             ctypes.pythonapi.PyThreadState_SetAsyncExc(
                 ctypes.c_ulong(self.ident), ctypes.py_object(KeyboardInterrupt)
             )
-        self.stop()
+        self.cancel()
 
     def _serve(self) -> None:
         # An interrupt may strike anywhere in here.

@@ -313,7 +313,7 @@ class FakeEdge:
 
 
 @given(choices(700))
-@settings(max_examples=1000, deadline=None)
+@settings(max_examples=600, deadline=None)
 def test_every_task_is_finished_once(chosen: Choices) -> None:
     """Whatever happens, every task is finished once, or the core says why it can't."""
     edge = FakeEdge(chosen)

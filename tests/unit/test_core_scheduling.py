@@ -25,8 +25,9 @@ from amorsize_dask.core.events import (
     WorkerLost,
     WorkerReady,
 )
+from amorsize_dask.core.feeding import SLICE_BYTES
 from amorsize_dask.core.model import Lane, Limits
-from amorsize_dask.core.scheduling import SLICE_BYTES, Scheduling
+from amorsize_dask.core.scheduling import Scheduling
 from amorsize_dask.simulate.machine import SimulatedRun, simulate
 from amorsize_dask.simulate.work import Faults, SimulatedTask
 
@@ -390,6 +391,19 @@ def test_suspect_goes_alone_and_never_to_the_caller() -> None:
     runs = only(Run, core.handle(WorkerReady(start.workers[0])))
     assert runs[0].tasks == [min(victims)]
     core.validate()
+
+
+def test_suspect_without_processes_gives_up() -> None:
+    """Rather than run in the caller what may kill it, the run ends."""
+    core, workers, tasks = boot_scene()
+    core.handle(*map(WorkerReady, workers), done(SIDE, tasks))
+    first, second = workers
+    (start,) = only(StartWorkers, core.handle(WorkerLost(first, "SIGSEGV")))
+    (again,) = only(StartWorkers, core.handle(WorkerLost(second, "SIGSEGV")))
+    core.handle(StartFailed(PROCESSES, start.workers, "no memory"))
+    actions = core.handle(StartFailed(PROCESSES, again.workers, "no memory"))
+    (give_up,) = only(GiveUp, actions)
+    assert (give_up.kind, give_up.reason, give_up.n_attempts) == ("lost", "SIGSEGV", 1)
 
 
 def test_failed_start_closes_the_lane() -> None:

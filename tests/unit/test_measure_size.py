@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pickle
 import sys
+import threading
 from collections.abc import Callable
 from typing import Any
 
@@ -51,6 +52,14 @@ def test_size_is_that_of_what_is_sent(value: Any) -> None:
     assert size.is_complete
     assert size.seconds > 0
     assert size.n_bytes == pytest.approx(count_bytes(dump(value)), abs=300)
+
+
+@pytest.mark.parametrize(
+    "value", [None, True, 7, 1.5, "é", b"x" * 100_000, (1, [2, {"a": {3}}]), len, int]
+)
+def test_size_of_a_simple_value_is_exact(value: Any) -> None:
+    """What has no buffers is as long as its pickle, to the byte."""
+    assert measure_pickled(value).n_bytes == len(pickle.dumps(value, protocol=5))
 
 
 def test_long_list_is_pickled_in_part() -> None:
@@ -107,6 +116,13 @@ def test_generator_cannot_be_pickled() -> None:
     with pytest.raises(TypeError, match="generator"):
         measure_pickled(generator)
     assert list(generator) == [0, 1, 2]
+
+
+@pytest.mark.parametrize("value", [threading.Lock(), sys.stderr])
+def test_what_cannot_be_pickled_has_no_size(value: Any) -> None:
+    """Where both picklers have an error, it arrives."""
+    with pytest.raises(TypeError, match="cannot pickle"):
+        measure_pickled([1, value])
 
 
 @pytest.mark.parametrize("error", [KeyError("mine"), OSError(5, "mine")])

@@ -9,6 +9,7 @@ import pytest
 from simulated import bag, machine, staged
 
 from amorsize_dask.core.model import Costs, Lane, Limits, Machine
+from amorsize_dask.core.scheduling import Scheduling
 from amorsize_dask.simulate.machine import simulate
 from amorsize_dask.simulate.processor import Processor
 from amorsize_dask.simulate.work import Faults, SimulatedTask
@@ -286,3 +287,10 @@ def test_empty_graph_takes_no_time() -> None:
     run = simulate(bag(0), [], machine())
     assert run.makespan_s == 0
     assert run.decisions == []
+
+
+def test_core_that_is_stuck_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A core that waits for what never happens is told so, and not waited for."""
+    monkeypatch.setattr(Scheduling, "handle", lambda self, *events: [])
+    with pytest.raises(RuntimeError, match="never happens"):
+        simulate(bag(1), [SimulatedTask(0.1)], machine())

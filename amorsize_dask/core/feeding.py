@@ -1,0 +1,322 @@
+"""Which worker gets which tasks, and when more workers are started."""
+
+from __future__ import annotations
+
+from heapq import nsmallest
+from math import ceil
+
+from amorsize_dask.core.batching import choose_batch_size
+from amorsize_dask.core.events import CALLER, SIDE, Action, Run, StartWorkers
+from amorsize_dask.core.graph import GraphState
+from amorsize_dask.core.model import Lane, Limits, Machine
+from amorsize_dask.core.placing import Placing
+from amorsize_dask.core.workers import MAX_DEPTH, Workers
+
+#: Seconds of work that the caller takes at once. Smaller: a hand-over every few tasks;
+#: larger: workers that have come up wait for tasks that the caller holds.
+CALLER_SLICE_S = 0.02
+
+#: Seconds of work below which the calling thread does a slice itself instead of
+#: handing it to the side thread. Smaller: hand-overs that cost as much as the work;
+#: larger: workers wait for the calling thread, which is the one that feeds them.
+CALLER_THREAD_S = 0.001
+
+#: Bytes of results that one slice of the caller may make, so that short tasks with
+#: large results are consumed before the next slice makes more. Smaller: hand-overs;
+#: larger: memory that depth-first order would not have needed.
+SLICE_BYTES = 16e6
+
+#: Seconds of tasks to watch to know a stage's GIL share. Smaller: a few wake-ups
+#: decide, and noise with them; larger: workers start later.
+WATCH_S = 0.02
+
+#: Share of the time that workers take to boot for which a stage must have been at work
+#: before they are started. Smaller: a first task that is slow because it imports
+#: something starts workers that no one needs; larger: the other cores idle longer.
+PATIENCE_FRACTION = 0.25
+
+
+class Feeding:
+    """Hands out ready tasks, each to a worker of the lane that its stage is placed in.
+
+    Attributes
+    ----------
+    unstartable : dict of Lane to str
+        Lanes in which no more workers can be started, and why.
+    """
+
+    def __init__(
+        self,
+        graph: GraphState,
+        workers: Workers,
+        placing: Placing,
+        machine: Machine,
+        limits: Limits,
+        n_warm: int,
+    ) -> None:
+        self.unstartable: dict[Lane, str] = {}
+        self._graph = graph
+        self._stage_of = graph.graph.stage_of
+        self._workers = workers
+        self._placing = placing
+        self._machine = machine
+        self._limits = limits
+        self._allowed = limits.allowed_lanes
+        self._n_warm = n_warm
+        # The stages of what the side thread is running.
+        self._side_stages: set[int] = set()
+        # For the caller's two, whether its batch began among busy threads.
+        self._began_crowded: dict[int, bool] = {}
+        self._actions: list[Action] = []
+
+    def hand_out(self) -> list[Action]:
+        """Return what to run where now, and which workers to start.
+
+        A `Run` of `CALLER` comes last.
+        """
+        self._sample()
+        for lane in (Lane.PROCESSES, Lane.THREADS):
+            if self._placing.placed[lane]:
+                self._start_workers(lane)
+                self._feed_workers(lane)
+        self._feed_caller()
+        actions, self._actions = self._actions, []
+        return actions
+
+    def note_side_done(self) -> None:
+        """Take note that the side thread has finished its batch."""
+        self._side_stages = set()
+
+    def is_crowded(self, worker: int, batch: list[int]) -> bool:
+        """Whether threads with other stages' tasks may have kept a batch waiting."""
+        if self._workers[worker].lane is Lane.PROCESSES or not batch:
+            return False
+        return self._began_crowded.get(worker, False) or self._has_crowd(batch[0])
+
+    def _has_crowd(self, task: int) -> bool:
+        """Whether threads are busy with tasks of other stages than this one's."""
+        number = self._stage_of[task]
+        n_own = self._workers.count_on(number) * (
+            number in self._placing.placed[Lane.THREADS]
+        )
+        return self._workers.count_busy(Lane.THREADS) > n_own
+
+    # -- sampling -------------------------------------------------------------------
+
+    def _sample(self) -> None:
+        """Watch a task of a stage that isn't placed, the first such stage first."""
+        if not self._workers.side_is_idle or self._is_lone():
+            return
+        ready = self._graph.ready
+        candidates = [
+            number
+            for number in self._placing.unplaced & self._graph.ready_stages
+            if not self._placing.stages[number].sampling
+        ]
+        if not candidates:
+            return
+        number = min(candidates, key=lambda number: ready[number][0])
+        stage = self._placing.stages[number]
+        n = 1
+        if stage.statistics.n_finished and stage.statistics.mean_s:
+            n = ceil(min(WATCH_S / stage.statistics.mean_s, len(ready[number]) / 4))
+        stage.sampling = True
+        self._run(SIDE, number, self._graph.take(number, self._cap(n)), watched=True)
+
+    def _is_lone(self) -> bool:
+        """Whether one ready task is all there is to do, and the caller may do it."""
+        return (
+            Lane.INLINE in self._allowed
+            and self._graph.n_in_flight == 0
+            and self._graph.n_ready == 1
+        )
+
+    # -- workers --------------------------------------------------------------------
+
+    def _n_wanted(self, lane: Lane) -> int:
+        """How many workers the stages placed in a lane can use now."""
+        n_ready = most = 0
+        for number in self._placing.placed[lane] & self._graph.ready_stages:
+            placement = self._placing.stages[number].placement
+            assert placement is not None
+            n_ready += len(self._graph.ready[number])
+            most = max(most, placement.n_workers)
+        n_free = self._workers.count(lane) - self._workers.count_busy(lane)
+        return min(most, self._workers.count(lane) + max(0, n_ready - n_free))
+
+    def _start_workers(self, lane: Lane) -> None:
+        n = self._n_wanted(lane) - self._workers.count(lane)
+        if n > 0 and lane not in self.unstartable and self._is_worth_booting(lane):
+            self._actions.append(StartWorkers(lane, self._workers.add(lane, n)))
+
+    def _is_worth_booting(self, lane: Lane) -> bool:
+        """Whether the stages of a lane have been at work long enough to start workers.
+
+        Threads start at once, warm processes are up, and where the caller may not work
+        meanwhile there is nothing to wait for.
+        """
+        n_up = max(self._n_warm, self._workers.count(lane))
+        if lane is Lane.THREADS or n_up or Lane.INLINE not in self._allowed:
+            return True
+        stages = [self._placing.stages[number] for number in self._placing.placed[lane]]
+        if any(stage.suspects for stage in stages):
+            return True
+        worked_s = max(stage.statistics.worked_s for stage in stages)
+        return worked_s >= PATIENCE_FRACTION * self._machine.costs.boot_first_s
+
+    def _feed_workers(self, lane: Lane) -> None:
+        """Hand out batches: to idle workers first, then one to wait behind another."""
+        for depth in (0, 1):
+            for worker in self._workers.with_depth(lane, depth):
+                number = self._next_stage(lane, worker)
+                if number is None:
+                    continue
+                n = self._batch_size(number, lane)
+                if depth and not self._may_queue(number, lane, n):
+                    continue
+                self._run(worker, number, self._graph.take(number, n))
+
+    def _next_stage(self, lane: Lane, worker: int) -> int | None:
+        """Return the stage of which a worker should get tasks, lowest first."""
+        ready = self._graph.ready
+        numbers = [
+            number
+            for number in self._placing.placed[lane] & self._graph.ready_stages
+            if self._may_join(number, worker)
+        ]
+        if len(numbers) < 2:
+            return numbers[0] if numbers else None
+        return min(numbers, key=lambda number: ready[number][0])
+
+    def _may_join(self, number: int, worker: int) -> bool:
+        """Whether a stage has room for one more worker, or has this one already."""
+        placement = self._placing.stages[number].placement
+        assert placement is not None
+        n_on = self._workers.count_on(number)
+        if placement.n_most < self._machine.n_cores and number in self._side_stages:
+            # Memory leaves no room for one on each core, and the side thread has one.
+            n_on += 1
+        return n_on < placement.n_most or number in self._workers[worker].stages
+
+    def _may_queue(self, number: int, lane: Lane, n: int) -> bool:
+        """Whether a batch of `n` tasks may wait behind one that a worker runs."""
+        statistics = self._placing.stages[number].statistics
+        if not statistics.n_finished or statistics.mean_s > self._limits.target_batch_s:
+            # It could have to wait for long, and no one else could take it.
+            return False
+        # Near the end others will want it.
+        n_left = len(self._graph.ready[number]) - n
+        return n_left >= n * self._workers.count(lane)
+
+    def _batch_size(self, number: int, lane: Lane) -> int:
+        stage = self._placing.stages[number]
+        ready = self._graph.ready[number]
+        if not stage.statistics.is_known:
+            return 1
+        costs = self._machine.costs
+        assert stage.placement is not None
+        n_workers = min(stage.placement.n_workers, self._workers.count(lane))
+        n = self._cap(
+            choose_batch_size(
+                len(ready),
+                # Each may have that many batches of this size.
+                MAX_DEPTH * max(1, n_workers),
+                stage.statistics.mean_s,
+                costs.hand_off_s if lane is Lane.THREADS else costs.round_trip_s,
+                self._limits.target_batch_s,
+            )
+        )
+        if stage.suspects:
+            # A suspect goes alone, so that no other task dies with it.
+            lowest = nsmallest(n, ready)
+            n = next((i for i, t in enumerate(lowest) if t in stage.suspects), n)
+        return max(1, n)
+
+    # -- the caller -----------------------------------------------------------------
+
+    def _feed_caller(self) -> None:
+        """Give the caller a slice of the work that belongs to it, or that waits."""
+        numbers = self._placing.placed[Lane.INLINE]
+        if Lane.INLINE in self._allowed:
+            if self._is_understaffed():
+                numbers = numbers | {
+                    number
+                    for number in self._placing.placed[Lane.PROCESSES]
+                    if not self._placing.stages[number].suspects
+                }
+            if self._is_lone():
+                numbers = numbers | self._placing.unplaced
+        numbers = numbers & self._graph.ready_stages
+        if not numbers:
+            return
+        is_booking = numbers <= self._placing.caller_stages
+        has_side = SIDE in self._workers and not self._is_lone()
+        if has_side and not is_booking:
+            if self._workers.side_is_idle:
+                tasks, seconds = self._take_slice(numbers)
+                worker = CALLER if seconds < CALLER_THREAD_S else SIDE
+                self._run(worker, -1, tasks)
+                return
+            numbers &= self._placing.caller_stages
+            if not numbers:
+                return
+        tasks, _ = self._take_slice(numbers)
+        self._run(CALLER, -1, tasks)
+
+    def _is_understaffed(self) -> bool:
+        lane = Lane.PROCESSES
+        if not self._placing.placed[lane]:
+            return False
+        return self._workers.count_up(lane) < max(1, self._n_wanted(lane))
+
+    def _take_slice(self, numbers: set[int]) -> tuple[list[int], float]:
+        """Take ready tasks of these stages, lowest first, for a slice of time."""
+        ready = self._graph.ready
+        tasks: list[int] = []
+        left_s, left_bytes = CALLER_SLICE_S, SLICE_BYTES
+        most = self._cap(len(self._stage_of))
+        heads = sorted((ready[number][0], number) for number in numbers)
+        while heads and len(tasks) < most and left_s > 0 and left_bytes > 0:
+            _, number = heads.pop(0)
+            task_s, task_bytes = self._expect(number)
+            fit = min(left_s / task_s, left_bytes / task_bytes, most - len(tasks))
+            n = min(ceil(fit), len(ready[number]))
+            if heads:
+                n = self._count_below(ready[number], heads[0][0], n)
+            tasks += self._graph.take(number, n)
+            left_s -= n * task_s
+            left_bytes -= n * task_bytes
+            if ready[number]:
+                heads.append((ready[number][0], number))
+                heads.sort()
+        return tasks, CALLER_SLICE_S - left_s
+
+    def _expect(self, number: int) -> tuple[float, float]:
+        """Seconds and bytes to expect of a task, both > 0."""
+        statistics = self._placing.stages[number].statistics
+        if not statistics.is_known:
+            # A slice ends with the first task of which nothing is known: it may be
+            # long, or its result large.
+            return CALLER_SLICE_S, SLICE_BYTES
+        return max(statistics.mean_s, 1e-9), max(statistics.out_bytes, 1.0)
+
+    @staticmethod
+    def _count_below(heap: list[int], until: int, most: int) -> int:
+        """How many of the up to `most` smallest numbers of a heap are below `until`."""
+        return sum(task < until for task in nsmallest(most, heap))
+
+    # -- small things ---------------------------------------------------------------
+
+    def _run(
+        self, worker: int, stage: int, tasks: list[int], *, watched: bool = False
+    ) -> None:
+        self._workers.take_up(worker, stage, tasks)
+        if worker == SIDE:
+            self._side_stages = {self._stage_of[task] for task in tasks}
+        if worker <= SIDE:
+            self._began_crowded[worker] = self._has_crowd(tasks[0])
+        self._actions.append(Run(worker, tasks, watched))
+
+    def _cap(self, n: int) -> int:
+        most = self._limits.max_batch_size
+        return n if most is None else min(n, most)

@@ -1,0 +1,271 @@
+"""Which lane each stage is placed in, when that is decided and when it is revised."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from amorsize_dask.core.cost import predict
+from amorsize_dask.core.events import SIDE, GiveUp
+from amorsize_dask.core.graph import GraphState
+from amorsize_dask.core.model import (
+    CALLER_LANES,
+    Decision,
+    Lane,
+    Limits,
+    Machine,
+    Placement,
+    Prediction,
+    Workload,
+)
+from amorsize_dask.core.placement import place, place_unmeasured
+from amorsize_dask.core.stage import Stage
+from amorsize_dask.core.workers import Workers
+
+#: Share of the makespan that moving a placed stage to another lane must save.
+#: Smaller: stages move to and fro with the noise; larger: they stay where they crawl.
+MOVE_FRACTION = 0.2
+
+
+class Placing:
+    """Where the stages of a run are placed.
+
+    Attributes
+    ----------
+    stages : list of Stage
+        One for each stage of the graph.
+    placed : dict of Lane to set of int
+        For each lane the stages that are placed there and not finished.
+    unplaced : set of int
+        Stages of which too little is known.
+    stranded : set of int
+        Stages that no lane is left for.
+    closed : set of Lane
+        Lanes that have turned out to be unusable.
+    caller_stages : frozenset of int
+        Stages that belong into the caller.
+    decisions : list of Decision
+        Every placement that was taken, in order.
+    """
+
+    def __init__(
+        self,
+        graph: GraphState,
+        workers: Workers,
+        machine: Machine,
+        limits: Limits,
+        n_warm: int,
+    ) -> None:
+        n_stages = graph.graph.n_stages
+        self.stages = [Stage() for _ in range(n_stages)]
+        self.placed: dict[Lane, set[int]] = {lane: set() for lane in Lane}
+        self.unplaced = set(range(n_stages))
+        self.stranded: set[int] = set()
+        self.closed: set[Lane] = set()
+        self.caller_stages = graph.graph.caller_stages
+        self.decisions: list[Decision] = []
+        self.machine = machine
+        self.limits = limits
+        self._graph = graph
+        self._workers = workers
+        self._allowed = limits.allowed_lanes
+        self._n_warm = n_warm
+        for stage in graph.graph.stage_of:
+            self.stages[stage].n_left += 1
+        for number in range(n_stages):
+            self.place(number)
+
+    def lanes_of(self, number: int) -> tuple[Lane, ...]:
+        """Return the lanes in which a stage may run, simplest first."""
+        if number in self.caller_stages:
+            return (Lane.INLINE,)
+        stage = self.stages[number]
+        lanes = tuple(
+            lane
+            for lane in self._allowed
+            if lane not in self.closed and lane not in stage.barred
+        )
+        if stage.suspects:
+            return tuple(lane for lane in lanes if lane not in CALLER_LANES)
+        if not lanes and not self.limits.isolate:
+            return (Lane.INLINE,)
+        return lanes
+
+    def place(self, number: int) -> None:
+        """Place a stage, if enough is known about it, or place it again."""
+        stage = self.stages[number]
+        lanes = self.lanes_of(number)
+        if not lanes:
+            self.stranded.add(number)
+            return
+        if not stage.statistics.is_known:
+            if len(lanes) == 1:
+                placement = place_unmeasured(self.machine, self.limits, lanes[0])
+                self._settle(number, placement)
+            elif stage.placement is not None and stage.placement.lane not in lanes:
+                # It was placed like another stage, which turned out not to work.
+                self.placed[stage.placement.lane].discard(number)
+                self.unplaced.add(number)
+                stage.placement = None
+            return
+        if len(lanes) > 1 and stage.placement is None and self._gil_matters(number):
+            return
+        stage.next_look = max(1, 2 * stage.statistics.n_finished)
+        old = stage.placement
+        if old is not None and lanes == (Lane.INLINE,) and old.lane is Lane.INLINE:
+            return
+        placement = self._choose(number, lanes)
+        if not stage.statistics.n_finished:
+            # What an unfinished task has taken tells lanes apart, but not how long
+            # all of them will take.
+            reason = f"at a first look, {placement.reason}"
+            placement = replace(placement, predicted=None, reason=reason)
+        self._settle(number, placement)
+
+    def place_alike(self, number: int) -> None:
+        """Place stages that wait to be sampled like this one, which is in the way.
+
+        Its task may keep the side thread busy for long, while cores have nothing to
+        do. They are placed by measurement once the first of their tasks has finished.
+        In threads that is one task each, for they could keep the GIL from all others.
+        """
+        model = self.stages[number].placement
+        if model is None or model.lane is Lane.INLINE:
+            return
+        for other in sorted(self._graph.ready_stages):
+            lanes = self.lanes_of(other)
+            is_open = len(lanes) > 1 and not self.stages[other].statistics.is_known
+            if is_open and model.lane in lanes:
+                reason = "placed like the stage that kept the caller busy"
+                n_most = 1 if model.lane is Lane.THREADS else model.n_most
+                placement = replace(model, n_most=n_most, predicted=None, reason=reason)
+                self._settle(other, placement)
+
+    def look_again(self, number: int) -> None:
+        """Place a stage again if that is due; forget it if it is finished."""
+        stage = self.stages[number]
+        if not stage.n_left:
+            self.unplaced.discard(number)
+            if stage.placement is not None:
+                self.placed[stage.placement.lane].discard(number)
+        elif stage.placement is None or stage.statistics.n_finished >= stage.next_look:
+            self.place(number)
+
+    def close(self, lane: Lane, reason: str) -> None:
+        """Move all stages out of a lane that can't be used."""
+        self.closed.add(lane)
+        for number in sorted(self.placed[lane] | self.unplaced):
+            self.stages[number].reasons.append(reason)
+            self.place(number)
+
+    def rescue(self, number: int) -> GiveUp | None:
+        """Place a stage that no lane was left for, or say that it can't go on.
+
+        It comes to that only when a task of it is ready: what is in flight may be all
+        that is left of it, and once its suspects have finished it has its lanes back.
+        """
+        self.stranded.discard(number)
+        if self.lanes_of(number):
+            self.place(number)
+            return None
+        stage = self.stages[number]
+        if stage.suspects:
+            task = min(stage.suspects)
+            n_losses, ending = stage.n_losses[task], stage.suspects[task]
+            return GiveUp(task, "lost", ending, n_losses)
+        reason = "; ".join(dict.fromkeys(stage.reasons))
+        for task in stage.barred.values():
+            return GiveUp(task, "immovable", reason, 0)
+        task = self._graph.ready[number][0]
+        return GiveUp(task, "lane", reason, 0)
+
+    def _choose(self, number: int, lanes: tuple[Lane, ...]) -> Placement:
+        stage = self.stages[number]
+        own = stage.statistics.workload(stage.n_left)
+        workload = replace(own, n_tasks=own.n_tasks + self._count_company(number))
+        n_up = {lane: self._workers.count_up(lane) for lane in Lane}
+        n_up[Lane.PROCESSES] = max(n_up[Lane.PROCESSES], self._n_warm)
+        placement = place(workload, self.machine, self.limits, lanes=lanes, n_up=n_up)
+
+        def predict_in(placement: Placement, workload: Workload) -> Prediction:
+            return predict(
+                workload,
+                self.machine,
+                placement.lane,
+                placement.n_workers,
+                n_up=n_up[placement.lane],
+                caller_helps=Lane.INLINE in self._allowed,
+                target_batch_s=self.limits.target_batch_s,
+            )
+
+        old = stage.placement
+        if old is not None and old.lane is not placement.lane and old.lane in lanes:
+            move_s = predict_in(placement, workload).makespan_s
+            if move_s > (1 - MOVE_FRACTION) * predict_in(old, workload).makespan_s:
+                placement = old
+        return replace(placement, predicted=predict_in(placement, own))
+
+    def _count_company(self, number: int) -> int:
+        """Count other stages' ready tasks that would fall to the caller as well.
+
+        They count by their time, in tasks of this stage; of a stage that isn't known,
+        one task is taken to be like this stage's. Without them, each of many stages of
+        few tasks would be too small for any lane.
+        """
+        ready, mean_s = self._graph.ready, self.stages[number].statistics.mean_s
+        if not mean_s:
+            return 0
+        total_s = 0.0
+        for other in self._graph.ready_stages - self.caller_stages - {number}:
+            statistics = self.stages[other].statistics
+            if not statistics.is_known:
+                total_s += mean_s
+            elif other in self.unplaced or other in self.placed[Lane.INLINE]:
+                total_s += statistics.mean_s * len(ready[other])
+        return round(total_s / mean_s)
+
+    def _gil_matters(self, number: int) -> bool:
+        """Whether the lane would be another one if the GIL turned out to be free."""
+        stage = self.stages[number]
+        statistics = stage.statistics
+        if statistics.gil_fraction is not None or statistics.n_finished > 1:
+            return False
+        if SIDE not in self._workers or not self._graph.ready[number]:
+            return False
+        lanes = self.lanes_of(number)
+        held = self._choose(number, lanes)
+        statistics.gil_fraction = 0.0
+        free = self._choose(number, lanes)
+        statistics.gil_fraction = None
+        return held.lane is not free.lane
+
+    def _settle(self, number: int, placement: Placement) -> None:
+        stage = self.stages[number]
+        old = stage.placement
+        stage.placement = placement
+        self.unplaced.discard(number)
+        if old is not None:
+            self.placed[old.lane].discard(number)
+        if stage.n_left:
+            self.placed[placement.lane].add(number)
+        if number in self.caller_stages:
+            return
+        is_measured = placement.predicted is not None
+        is_more = placement.n_workers > stage.n_recorded
+        if (
+            old is None
+            or old.lane is not placement.lane
+            or (is_measured and (is_more or old.predicted is None))
+        ):
+            stage.n_recorded = placement.n_workers
+            if stage.reasons:
+                reasons = "; ".join(dict.fromkeys((placement.reason, *stage.reasons)))
+                placement = replace(placement, reason=reasons)
+            known = stage.statistics.is_known
+            self.decisions.append(
+                Decision(
+                    stage=number,
+                    placement=placement,
+                    workload=stage.statistics.workload(stage.n_left) if known else None,
+                    n_finished=self._graph.n_finished,
+                )
+            )
