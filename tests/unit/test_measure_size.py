@@ -102,6 +102,13 @@ def test_functions_of_main_count_by_value(monkeypatch: pytest.MonkeyPatch) -> No
     assert measure_pickled(of_main).n_bytes > 2 * by_reference
 
 
+def test_name_of_main_within_long_text_is_data(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Long strings aren't searched for names, and so aren't pickled twice."""
+    monkeypatch.setattr(cloudpickle, "Pickler", None)
+    text = "__main__" * PIECE_BYTES
+    assert measure_pickled(text).n_bytes > len(text)
+
+
 def test_iterator_is_not_consumed() -> None:
     """Measuring takes nothing from an iterator."""
     iterator = iter([1, 2, 3])
