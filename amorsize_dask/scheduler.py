@@ -212,6 +212,10 @@ class AmorsizeScheduler:
             actual_s = perf_counter() - start
             self.last_run = make_record(tasks, scheduling, execution, actual_s, error)
             del error
+        if not self._calibration.is_complete:
+            for idle in self._pool.take(1):
+                self._calibration.complete(idle)
+                self._pool.give_back(idle)
         return execution
 
     def _limits_for(self, kwargs: dict[str, Any], *, is_observed: bool) -> Limits:

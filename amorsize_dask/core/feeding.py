@@ -35,6 +35,10 @@ WATCH_S = 0.02
 #: something starts workers that no one needs; larger: the other cores idle longer.
 PATIENCE_FRACTION = 0.25
 
+#: Threads that are started before those that are up get work. Smaller: more rounds of
+#: the loop; larger: the first ones wait until the last one has been started.
+THREADS_AT_ONCE = 16
+
 
 class Feeding:
     """Hands out ready tasks, each to a worker of the lane that its stage is placed in.
@@ -146,6 +150,8 @@ class Feeding:
 
     def _start_workers(self, lane: Lane) -> None:
         n = self._n_wanted(lane) - self._workers.count(lane)
+        if lane is Lane.THREADS:
+            n = min(n, THREADS_AT_ONCE)
         if n > 0 and lane not in self.unstartable and self._is_worth_booting(lane):
             self._actions.append(StartWorkers(lane, self._workers.add(lane, n)))
 

@@ -1,8 +1,8 @@
 """The costs of this machine: read from disk, measured when the first worker is up.
 
 Nothing is started for a measurement. The first time that worker processes boot on a
-machine, how long that took is noted, and the first of them echoes some bytes, which
-takes a few milliseconds; all later processes of this user read the result.
+machine, how long that took is noted, and at the end of that run one of them echoes some
+bytes, which takes a few milliseconds. Later processes of this user read the result.
 """
 
 from __future__ import annotations
@@ -48,13 +48,18 @@ class Calibration:
     def __init__(self) -> None:
         known = load_costs()
         self.costs = known or Costs()
-        self._is_measured = known is not None
+        self._is_complete = known is not None
         # Costs that were measured, here or earlier; the others are defaults.
-        self._noted = {f.name for f in fields(Costs)} if self._is_measured else set()
+        self._noted = {f.name for f in fields(Costs)} if self._is_complete else set()
         self._last_ready: float | None = None
 
+    @property
+    def is_complete(self) -> bool:
+        """Whether all costs have been measured, here or earlier."""
+        return self._is_complete
+
     def note_ready(self, worker: ProcessWorker) -> None:
-        """Measure what a worker that has just booted tells about the machine."""
+        """Take note of how long a worker has taken to boot."""
         if worker.is_first:
             self._note(boot_first_s=worker.ready_at - worker.asked_at)
         elif self._last_ready is not None:
@@ -62,13 +67,20 @@ class Calibration:
             start = max(self._last_ready, worker.asked_at)
             self._note(boot_next_s=worker.ready_at - start)
         self._last_ready = worker.ready_at
-        if not self._is_measured:
-            self._is_measured = True
-            with suppress(RuntimeError):  # no thread can be started now
-                thread_start_s, hand_off_s = measure_thread_costs()
-                self._note(thread_start_s=thread_start_s, hand_off_s=hand_off_s)
-            self._measure_pipe(worker)
-            save_costs(self.costs)
+
+    def complete(self, worker: ProcessWorker) -> None:
+        """Measure the other costs with an idle worker, and keep all on disk.
+
+        To be called when no task is running: one that holds the GIL would make
+        everything seem to take five milliseconds. A worker that doesn't answer is
+        killed, and the defaults stay.
+        """
+        self._is_complete = True
+        with suppress(RuntimeError):  # no thread can be started now
+            thread_start_s, hand_off_s = measure_thread_costs()
+            self._note(thread_start_s=thread_start_s, hand_off_s=hand_off_s)
+        self._measure_pipe(worker)
+        save_costs(self.costs)
 
     def _note(self, **measured: float) -> None:
         """Take over what was measured; of several values of one cost the lowest.
@@ -86,7 +98,7 @@ class Calibration:
         )
         self.costs = replace(self.costs, **lower)
         self._noted.update(lower)
-        if self._is_measured and is_news:
+        if self._is_complete and is_news:
             save_costs(self.costs)
 
     def _measure_pipe(self, worker: ProcessWorker) -> None:
@@ -97,7 +109,7 @@ class Calibration:
             round_trip_s = measure_round_trip_s(echo)
             bytes_per_s = measure_bytes_per_s(echo)
         except ConnectionError:
-            # It has died or hangs; the loop notices.
+            worker.kill()
             return
         self._note(round_trip_s=round_trip_s)
         self.costs = replace(self.costs, bytes_per_s=bytes_per_s)

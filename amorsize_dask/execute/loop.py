@@ -168,10 +168,10 @@ class Execution:
                 thread.cancel()
             raise
         else:
+            # They have nothing to do, so there is nothing to wait for: a hundred
+            # threads take some milliseconds to end.
             for thread in self._threads.values():
                 thread.stop()
-            for thread in self._threads.values():
-                thread.join()
         finally:
             self.processes.release()
             if is_interrupted:

@@ -111,9 +111,14 @@ def test_known_costs_that_turn_out_lower(disk: Disk, echoing: CallerChannel) -> 
 
 
 def test_first_worker(disk: Disk, echoing: CallerChannel) -> None:
-    """The first one tells of its boot, of threads and of the pipe."""
+    """The first one tells of its boot, and when it is idle of threads and the pipe."""
     known = Calibration()
-    known.note_ready(make_worker(echoing, 100.0, 103.0, is_first=True))
+    worker = make_worker(echoing, 100.0, 103.0, is_first=True)
+    known.note_ready(worker)
+    assert not known.is_complete
+    assert disk.kept is None
+    known.complete(worker)
+    assert known.is_complete
     default = Costs()
     assert known.costs.boot_first_s == 3.0
     assert known.costs.boot_next_s == default.boot_next_s
@@ -130,6 +135,7 @@ def test_next_worker(disk: Disk, echoing: CallerChannel) -> None:
     known.note_ready(make_worker(echoing, 100.0, 103.25))
     assert known.costs.boot_next_s == 0.25
     assert known.costs.boot_first_s == 3.0
+    known.complete(make_worker(echoing, 0.0, 0.0))
     assert disk.kept == known.costs
 
 
@@ -142,6 +148,7 @@ def test_of_several_boots_the_quickest_counts(
     for ready_at in (103.25, 103.35, 103.95):
         known.note_ready(make_worker(echoing, 100.0, ready_at))
     assert known.costs.boot_next_s == pytest.approx(0.1)
+    known.complete(make_worker(echoing, 0.0, 0.0))
     assert disk.kept == known.costs
 
 
@@ -163,20 +170,21 @@ def test_next_worker_that_is_asked_for_much_later(
     assert known.costs.boot_next_s == 0.25
 
 
-def test_first_worker_that_does_not_answer(
+def test_worker_that_does_not_answer(
     disk: Disk,
     sockets: tuple[socket.socket, socket.socket],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Of a pipe without an answer the defaults stay; its boot is known."""
+    """Of a pipe without an answer the defaults stay, and its worker isn't kept."""
     monkeypatch.setattr(calibration, "ECHO_TIMEOUT_S", 0.01)
     known = Calibration()
-    known.note_ready(
-        make_worker(CallerChannel(sockets[0]), 100.0, 103.0, is_first=True)
-    )
+    worker = make_worker(CallerChannel(sockets[0]), 100.0, 103.0, is_first=True)
+    known.note_ready(worker)
+    known.complete(worker)
     assert known.costs.boot_first_s == 3.0
     assert known.costs.round_trip_s == Costs().round_trip_s
     assert known.costs.bytes_per_s == Costs().bytes_per_s
+    assert not worker.channel.is_open
 
 
 @pytest.mark.parametrize("n", [0, 1, 5_000_000])
