@@ -19,11 +19,17 @@ from amorsize_dask.core.model import (
 )
 from amorsize_dask.core.placement import place, place_unmeasured
 from amorsize_dask.core.stage import Stage
+from amorsize_dask.core.units import format_seconds
 from amorsize_dask.core.workers import Workers
 
 #: Share of the makespan that moving a placed stage to another lane must save.
 #: Smaller: stages move to and fro with the noise; larger: they stay where they crawl.
 MOVE_FRACTION = 0.2
+
+#: Seconds of work that aren't worth a second look. Smaller: short computes pay for
+#: measurements and threads that can't save them more than that; larger: work that
+#: threads would do in half of the time stays in the caller.
+LITTLE_S = 0.015
 
 
 class Placing:
@@ -106,6 +112,9 @@ class Placing:
                 self.placed[stage.placement.lane].discard(number)
                 self.unplaced.add(number)
                 stage.placement = None
+            return
+        if Lane.INLINE in lanes and self._is_little(number):
+            self._settle(number, self._keep_little(number))
             return
         if len(lanes) > 1 and stage.placement is None and self._gil_matters(number):
             return
@@ -203,6 +212,30 @@ class Placing:
             if move_s > (1 - MOVE_FRACTION) * predict_in(old, workload).makespan_s:
                 placement = old
         return replace(placement, predicted=predict_in(placement, own))
+
+    def _is_little(self, number: int) -> bool:
+        """Whether all there is to do would be done before sharing it out pays."""
+        stage = self.stages[number]
+        if stage.placement is not None or not stage.statistics.n_finished:
+            return False
+        n_tasks = stage.n_left + self._count_company(number)
+        return n_tasks * stage.statistics.mean_s < LITTLE_S
+
+    def _keep_little(self, number: int) -> Placement:
+        stage = self.stages[number]
+        seconds = stage.n_left * stage.statistics.mean_s
+        return Placement(
+            lane=Lane.INLINE,
+            n_workers=1,
+            n_most=1,
+            predicted=Prediction(
+                lane=Lane.INLINE,
+                n_workers=1,
+                makespan_s=seconds,
+                peak_bytes=stage.statistics.peak_bytes,
+            ),
+            reason=f"{format_seconds(seconds)} in all is too little to share out",
+        )
 
     def _count_company(self, number: int) -> int:
         """Count other stages' ready tasks that would fall to the caller as well.
