@@ -133,7 +133,7 @@ def test_a_forced_lane_is_what_it_is_called(forced: Force, lane: str) -> None:
 # -- results ---------------------------------------------------------------------------
 
 
-@settings(max_examples=100)
+@settings(max_examples=30)
 @given(case=graphs())
 def test_graphs(case: GraphCase, checked: Checked) -> None:
     """Graphs of tuples, nodes, aliases and data; bare, flat and nested keys."""
@@ -160,7 +160,7 @@ def calls_digest(node: Any) -> bool:
     return type(node) is tuple and node[0] is digest
 
 
-@settings(max_examples=60)
+@settings(max_examples=20)
 @given(values=delayed_lists())
 def test_delayed_values(values: list[Any], checked: Checked) -> None:
     """Several delayed values at once, with shared parts, also in containers."""
@@ -171,7 +171,7 @@ def test_delayed_values(values: list[Any], checked: Checked) -> None:
     )
 
 
-@settings(max_examples=100)
+@settings(max_examples=30)
 @given(bag=bags())
 def test_bags(bag: Any, checked: Checked) -> None:
     """Bags and reductions of bags, items and groups in sync's order.
@@ -182,7 +182,7 @@ def test_bags(bag: Any, checked: Checked) -> None:
     expect_same(bag.compute(scheduler=checked), bag.compute(scheduler="sync"))
 
 
-@settings(max_examples=60)
+@settings(max_examples=20)
 @given(bag=bags(max_steps=2))
 def test_bags_without_optimization(bag: Any, checked: Checked) -> None:
     """Partitions that are iterators on their way from one task to the next."""
@@ -190,7 +190,7 @@ def test_bags_without_optimization(bag: Any, checked: Checked) -> None:
     expect_same(ours, bag.compute(scheduler="sync", optimize_graph=False))
 
 
-@settings(max_examples=60)
+@settings(max_examples=20)
 @given(steps=st.lists(st.integers(0, 4), max_size=5), items=st.lists(st.integers(0, 9)))
 def test_iterators(steps: list[int], items: list[int], checked: Checked) -> None:
     """A result that is an iterator is still one, not begun and of the same type."""
@@ -303,7 +303,7 @@ def echo(*values: Any) -> list[Any]:
 data = st.recursive(_ATOMS, _nest, max_leaves=6)
 
 
-@settings(max_examples=100)
+@settings(max_examples=30)
 @given(value=data, key=st.sampled_from(["data", "argument", "user"]))
 def test_data_in_graphs(value: Any, key: str, checked: Checked) -> None:
     """Tuples with a function, and names of keys, are data where Dask takes them so."""
@@ -317,7 +317,7 @@ def test_data_in_graphs(value: Any, key: str, checked: Checked) -> None:
     expect_same(checked(dsk, key), get_sync(dsk, key))
 
 
-@settings(max_examples=40)
+@settings(max_examples=15)
 @given(values=st.lists(data, min_size=1, max_size=3))
 def test_data_in_collections(values: list[Any], checked: Checked) -> None:
     """Whether Dask runs an item of a bag or of a delayed list, so it is here."""
@@ -361,7 +361,7 @@ def raise_with_note(x: int) -> NoReturn:
 
 
 def raise_group(x: int) -> NoReturn:
-    raise ExceptionGroup("several", [ValueError(x), TwoPartError("inner", x)])
+    raise ExceptionGroup("several", [ValueError(x), KeyError(x)])
 
 
 def raise_two_part(x: int) -> NoReturn:
@@ -407,7 +407,8 @@ def describe(error: BaseException | None) -> Any:
     return (
         type(error),
         str(error),
-        error.args,
+        # Exceptions among them aren't equal to each other.
+        repr(error.args),
         [note for note in notes if not note.startswith("amorsize: ")],
         getattr(error, "second", None),
         [describe(inner) for inner in getattr(error, "exceptions", ())],
@@ -454,14 +455,14 @@ def failing_graphs(draw: Draw) -> GraphCase:
     return GraphCase({**case.dsk, name: failing}, [case.keys, name])
 
 
-@settings(max_examples=100)
+@settings(max_examples=30)
 @given(case=failing_graphs())
 def test_errors_in_graphs(case: GraphCase, checked: Checked) -> None:
     """The exception of a task is the same, with cause, context and notes."""
     expect_same_error(checked, lambda get: get(case.dsk, case.keys))
 
 
-@settings(max_examples=60)
+@settings(max_examples=20)
 @given(values=delayed_lists(max_size=6), raiser=raisers)
 def test_errors_in_delayed_values(
     values: list[Any], raiser: Callable[[int], NoReturn], checked: Checked
@@ -483,7 +484,7 @@ def failing_bags(draw: Draw) -> Any:
     return delayed(fail_at)(made, values, raiser)
 
 
-@settings(max_examples=60)
+@settings(max_examples=20)
 @given(made=failing_bags())
 def test_errors_in_bags(made: Any, checked: Checked) -> None:
     """Also what no error is: a StopIteration only ends its partition."""
