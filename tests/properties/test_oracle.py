@@ -263,7 +263,7 @@ def wait(x: int) -> int:
 
 
 def spin(x: int, y: int) -> int:
-    end = time.thread_time() + 0.005
+    end = time.thread_time() + 0.01
     while time.thread_time() < end:
         pass
     return digest(x, y)
@@ -418,21 +418,21 @@ def describe(error: BaseException | None) -> Any:
     )
 
 
-def catch(compute: Callable[[], Any]) -> tuple[Any, BaseException | None]:
+def catch(compute: Callable[[], Any]) -> BaseException | None:
     try:
-        return compute(), None
+        compute()
     except BaseException as error:
-        return None, error
+        return error
+    return None
 
 
 def expect_same_error(
     checked: Checked, compute: Callable[[Callable[..., Any]], Any]
 ) -> None:
     """Check that a compute fails as under sync, in the lane that is to be used."""
-    their_value, theirs = catch(lambda: compute(get_sync))
-    our_value, ours = catch(lambda: compute(checked.scheduler))
+    theirs = catch(lambda: compute(get_sync))
+    ours = catch(lambda: compute(checked.scheduler))
     assert describe(ours) == describe(theirs)
-    expect_same(our_value, their_value)
     if ours is not None:
         (note,) = (n for n in ours.__notes__ if n.startswith("amorsize: "))
         if checked.lane != "auto":
