@@ -69,8 +69,8 @@ class Placing:
         self.closed: set[Lane] = set()
         self.caller_stages = graph.graph.caller_stages
         self.decisions: list[Decision] = []
-        self.machine = machine
-        self.limits = limits
+        self._machine = machine
+        self._limits = limits
         self._graph = graph
         self._workers = workers
         self._allowed = limits.allowed_lanes
@@ -92,7 +92,7 @@ class Placing:
         )
         if stage.suspects:
             return tuple(lane for lane in lanes if lane not in CALLER_LANES)
-        if not lanes and not self.limits.isolate:
+        if not lanes and not self._limits.isolate:
             return (Lane.INLINE,)
         return lanes
 
@@ -105,7 +105,7 @@ class Placing:
             return
         if not stage.statistics.is_known:
             if len(lanes) == 1:
-                placement = place_unmeasured(self.machine, self.limits, lanes[0])
+                placement = place_unmeasured(self._machine, self._limits, lanes[0])
                 self._settle(number, placement)
             elif stage.placement is not None and stage.placement.lane not in lanes:
                 # It was placed like another stage, which turned out not to work.
@@ -182,7 +182,8 @@ class Placing:
             n_losses, ending = stage.n_losses[task], stage.suspects[task]
             return GiveUp(task, "lost", ending, n_losses)
         reason = "; ".join(dict.fromkeys(stage.reasons))
-        for task in stage.barred.values():
+        if stage.barred:
+            task = next(iter(stage.barred.values()))
             return GiveUp(task, "immovable", reason, 0)
         task = self._graph.ready[number][0]
         return GiveUp(task, "lane", reason, 0)
@@ -193,17 +194,17 @@ class Placing:
         workload = replace(own, n_tasks=own.n_tasks + self._count_company(number))
         n_up = {lane: self._workers.count_up(lane) for lane in Lane}
         n_up[Lane.PROCESSES] = max(n_up[Lane.PROCESSES], self._n_warm)
-        placement = place(workload, self.machine, self.limits, lanes=lanes, n_up=n_up)
+        placement = place(workload, self._machine, self._limits, lanes=lanes, n_up=n_up)
 
         def predict_in(placement: Placement, workload: Workload) -> Prediction:
             return predict(
                 workload,
-                self.machine,
+                self._machine,
                 placement.lane,
                 placement.n_workers,
                 n_up=n_up[placement.lane],
                 caller_helps=Lane.INLINE in self._allowed,
-                target_batch_s=self.limits.target_batch_s,
+                target_batch_s=self._limits.target_batch_s,
             )
 
         old = stage.placement
@@ -218,8 +219,10 @@ class Placing:
         stage = self.stages[number]
         if stage.placement is not None or not stage.statistics.n_finished:
             return False
-        n_tasks = stage.n_left + self._count_company(number)
-        return n_tasks * stage.statistics.mean_s < LITTLE_S
+        mean_s = stage.statistics.mean_s
+        if stage.n_left * mean_s >= LITTLE_S:
+            return False
+        return (stage.n_left + self._count_company(number)) * mean_s < LITTLE_S
 
     def _keep_little(self, number: int) -> Placement:
         stage = self.stages[number]

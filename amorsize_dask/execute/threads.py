@@ -17,7 +17,11 @@ from queue import SimpleQueue
 from typing import Any
 
 from amorsize_dask.execute.batch import BatchResult, Item, run_batch
-from amorsize_dask.measure.clock import RunDelay, read_thread_cpu_s
+from amorsize_dask.measure.clock import (
+    RunDelay,
+    read_run_delay_s,
+    read_thread_cpu_s,
+)
 
 
 class Mailbox:
@@ -114,8 +118,7 @@ class ThreadWorker:
         cpu_s = read_thread_cpu_s(self.ident)
         if cpu_s is None or self._thread.native_id is None:
             return None
-        with RunDelay(self._thread.native_id) as delay:
-            return cpu_s + delay.read_s()
+        return cpu_s + read_run_delay_s(self._thread.native_id)
 
     def give(self, items: Sequence[Item]) -> None:
         """Run a batch, after those given before."""
