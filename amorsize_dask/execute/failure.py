@@ -163,6 +163,9 @@ class _Rebuilt:
     def __init__(self, error: BaseException) -> None:
         self._kind = type(error)
         self._args = error.args
+        if isinstance(error, BaseExceptionGroup):
+            # Those in it may be such exceptions as well.
+            self._args = error.message, [_Rebuilt(one) for one in error.exceptions]
         self._dict = error.__dict__
 
     @classmethod
