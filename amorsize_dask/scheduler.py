@@ -105,10 +105,9 @@ class AmorsizeScheduler:
                 "target_batch_duration", target_batch_duration
             ),
         )
-        idle = config.get("idle-timeout")
         self._pool = WorkerPool(
             choose_start_method(config.get("start-method")),
-            None if idle is None else parse_timedelta(idle),
+            _check_idle_timeout(config.get("idle-timeout")),
         )
         self._calibration = Calibration()
         self._close = weakref.finalize(self, self._pool.close)
@@ -296,6 +295,20 @@ def _check_memory_limit(value: Any) -> int | float | None:
     if not (isfinite(value) and value > 1):
         raise ArgumentError("memory_limit", value, expected)
     return int(value)
+
+
+def _check_idle_timeout(value: Any) -> float | None:
+    """Return seconds, or ``None`` for never."""
+    if value is None:
+        return None
+    expected = "expected a time above 0 such as '5 minutes', or null"
+    try:
+        seconds = parse_timedelta(value) if isinstance(value, str | int | float) else 0
+    except (ValueError, KeyError):
+        seconds = 0  # a negative number, or a text that isn't a time
+    if not seconds > 0:
+        raise ArgumentError("amorsize.idle-timeout", value, expected)
+    return float(seconds)
 
 
 def _check_seconds(name: str, value: Any) -> float:

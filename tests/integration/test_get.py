@@ -202,6 +202,16 @@ def test_bad_arguments_fail_at_once() -> None:
         assert isinstance(info.value, ValueError)
 
 
+@pytest.mark.parametrize("value", [0, "0 s", -1, "soon", [1]])
+def test_bad_idle_timeout_fails_at_once(value: Any) -> None:
+    """Workers that end as soon as they are up are refused before any is started."""
+    with (
+        dask.config.set({"amorsize.idle-timeout": value}),
+        pytest.raises(ArgumentError, match="idle-timeout"),
+    ):
+        AmorsizeScheduler()
+
+
 def test_memory_limits_are_understood() -> None:
     """Bytes, text and fractions of the available memory are memory limits."""
     for limit in ("auto", 10**9, "1 GB", 0.5, 1.0, 2e9):
