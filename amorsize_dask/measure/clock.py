@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import time
+from contextlib import suppress
 from typing import Self
 
 
@@ -48,11 +49,10 @@ class RunDelay:
     """
 
     def __init__(self, native_id: int) -> None:
-        try:
+        self._fd = -1
+        with suppress(OSError):
             path = f"/proc/self/task/{native_id}/schedstat"
             self._fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-        except OSError:
-            self._fd = -1
 
     def read_s(self) -> float:
         """Return the seconds so far."""
@@ -65,9 +65,13 @@ class RunDelay:
 
     def close(self) -> None:
         """Close the file; readings are 0 from now on."""
-        if self._fd >= 0:
-            os.close(self._fd)
-            self._fd = -1
+        fd, self._fd = self._fd, -1
+        if fd >= 0:
+            os.close(fd)
+
+    def __del__(self) -> None:
+        # An interrupt may strike before the thread has entered the context.
+        self.close()
 
     def __enter__(self) -> Self:
         return self
