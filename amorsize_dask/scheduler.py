@@ -29,7 +29,7 @@ from amorsize_dask.execute.loop import Execution, TaskObserver
 from amorsize_dask.execute.pool import WorkerPool
 from amorsize_dask.execute.record import RunRecord, make_record
 from amorsize_dask.execute.start_method import choose_start_method, has_processes
-from amorsize_dask.lowering import lower, materialize, nest
+from amorsize_dask.lowering import lower, materialize, nest, read
 from amorsize_dask.measure.machine import measure_machine
 
 LANES = tuple(Lane)
@@ -142,12 +142,16 @@ class AmorsizeScheduler:
             See there.
         """
         with observe(kwargs.get("callbacks")) as observers:
-            graph = materialize(dsk)
-            observers.start(graph)
-            tasks = lower(graph, keys, fuse=not observers.wants_tasks)
+            if observers.is_empty:
+                tasks = read(dsk, keys)
+            else:
+                graph = materialize(dsk)
+                observers.start(graph)
+                tasks = lower(graph, keys, fuse=not observers.wants_tasks)
+                observers.start_state(tasks)
+                del graph
             # Data that was consumed must not be kept alive by the graph.
-            del dsk, graph
-            observers.start_state(tasks)
+            del dsk
             execution = self._run(
                 tasks,
                 self._limits_for(kwargs, is_observed=observers.has_posttask),

@@ -7,24 +7,45 @@ from __future__ import annotations
 
 from typing import Any
 
-from amorsize_dask.execute.graph import TaskGraph
+from amorsize_dask.execute.graph import Key, TaskGraph
+from amorsize_dask.lowering.bags import shorten
+from amorsize_dask.lowering.collector import collector_paused
 from amorsize_dask.lowering.expression import materialize, quote_values
-from amorsize_dask.lowering.keys import nest
+from amorsize_dask.lowering.keys import flatten, nest
+from amorsize_dask.lowering.layers import read_layers, try_fast
 from amorsize_dask.lowering.lower import lower
 
-__all__ = ["lower", "materialize", "nest", "quote_values", "read"]
+__all__ = ["lower", "materialize", "nest", "quote_values", "read", "read_fast"]
 
 
 def read(expression: Any, keys: Any) -> TaskGraph:
     """Lower an expression, HighLevelGraph or dict in one go.
 
-    For a run without callbacks, which see the graph in between. What reads some kinds
-    of expressions directly, without Dask's graph of them, belongs here, before the
-    general way.
+    For a run without callbacks, which see the graph in between. Bags and delayed
+    values are read without Dask's own graph of them; all else goes the general way.
 
     Raises
     ------
     ArgumentError, KeyError, ValueError, RuntimeError
         See `materialize` and `lower`.
     """
-    return lower(materialize(expression), keys)
+    with collector_paused():
+        dsk = try_fast(lambda: read_fast(expression, keys))
+        if dsk is None:
+            dsk = materialize(expression)
+        return lower(dsk, keys)
+
+
+def read_fast(expression: Any, keys: Any) -> dict[Key, Any] | None:
+    """Return a graph that the keys can be lowered from, if there is a fast way to it.
+
+    Returns
+    -------
+    dict or None
+        Pieces and Dask's nodes by key. ``None`` for anything but bags and delayed
+        values, which only the general way can read.
+    """
+    layers = read_layers(expression)
+    if layers is None:
+        return None
+    return shorten(layers, flatten(keys)) if layers.has_bags else layers.merge()

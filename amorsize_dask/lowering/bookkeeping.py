@@ -8,7 +8,6 @@ have are left out.
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterable
 from enum import Enum, auto
 from operator import getitem
@@ -17,8 +16,9 @@ from typing import Any
 from dask._task_spec import Task
 
 from amorsize_dask.execute.graph import Key
+from amorsize_dask.execute.recipe import MAKERS, Piece, Recipe
 from amorsize_dask.lowering.aliases import Resolution
-from amorsize_dask.lowering.functions import function_of, unwrap
+from amorsize_dask.lowering.functions import function_of, look_up, unwrap
 from amorsize_dask.lowering.traversal import RUN_FUSED, Traversal
 
 
@@ -116,13 +116,17 @@ class _Kinds:
         self._kinds = {
             id(function): kind
             for name, kind in _FUNCTIONS.items()
-            if (function := _look_up(name)) is not None
+            if (function := look_up(name)) is not None
         }
-        self._split = _look_up(_SPLIT)
+        self._kinds |= {id(maker): Kind.CONTAINER for maker in MAKERS.values()}
+        self._recipes: dict[int, Kind] = {}
+        self._split = look_up(_SPLIT)
 
     def of(self, task: int) -> Kind:
         """Return the kind of a task."""
         node = self._traversal.nodes[task]
+        if isinstance(node, Piece):
+            return self._of_piece(node)
         if not isinstance(node, Task):
             return Kind.WORK
         if node.func is RUN_FUSED:
@@ -136,16 +140,46 @@ class _Kinds:
 
     def _of_node(self, node: Task) -> Kind:
         function = node.func
-        kind = self._kinds.get(id(function))
-        if kind is None:
-            kind = self._classify(function)
-            self._kinds[id(function)] = kind
+        kind = self._of_function(function)
         if kind is Kind.WORK:
             return kind
         if function in _CASTS and not isinstance(next(iter(node.args), None), Task):
             return Kind.WORK
         arguments = (*node.args, *node.kwargs.values())
         return _combine(kind, map(self._of_argument, arguments))
+
+    def _of_function(self, function: Any) -> Kind:
+        kind = self._kinds.get(id(function))
+        if kind is None:
+            kind = self._kinds[id(function)] = self._classify(function)
+        return kind
+
+    def _of_piece(self, piece: Piece) -> Kind:
+        kind = self._recipes.get(id(piece.recipe))
+        if kind is None:
+            kind = self._of_recipe(piece.recipe)
+            if piece.recipe.functions == [getitem] and self._has_pieces(
+                piece.dependencies
+            ):
+                # All of them take pieces: they are of one layer.
+                kind = Kind.PART
+            self._recipes[id(piece.recipe)] = kind
+        return kind
+
+    def _of_recipe(self, recipe: Recipe) -> Kind:
+        n_first = len(recipe.constants) + recipe.n_arguments
+        kinds: list[Kind] = []
+        for step in recipe.steps:
+            if step.function >= len(recipe.constants):
+                return Kind.WORK
+            function = recipe.constants[step.function]
+            kind = self._of_function(function)
+            inputs = [*step.positional, *step.keywords.values()]
+            if function in _CASTS and not (inputs and inputs[0] >= n_first):
+                kind = Kind.WORK
+            made = (kinds[i - n_first] if i >= n_first else None for i in inputs)
+            kinds.append(kind if kind is Kind.WORK else _combine(kind, made))
+        return kinds[-1]
 
     def _of_argument(self, argument: Any) -> Kind | None:
         """Return what is done to make an argument; ``None``: nothing."""
@@ -163,10 +197,12 @@ class _Kinds:
         """Whether a getitem takes one piece of a bag's partition that was cut up."""
         if self._split is None or len(node.args) != 2:
             return False
-        if not isinstance(node.args[1], int):
-            return False
+        return isinstance(node.args[1], int) and self._has_pieces(node.dependencies)
+
+    def _has_pieces(self, keys: Iterable[Key]) -> bool:
+        """Whether keys are of one value, which is a partition that was cut up."""
         traversal, targets = self._traversal, self._resolution.targets
-        producers = [traversal.number_of[key] for key in node.dependencies]
+        producers = [traversal.number_of[key] for key in keys]
         return [
             function_of(traversal.nodes[targets[number]]) for number in producers
         ] == [self._split]
@@ -186,11 +222,3 @@ def _combine(kind: Kind, inner_kinds: Iterable[Kind | None]) -> Kind:
 def _fused(node: Task) -> Iterable[Any]:
     tasks: dict[Key, Any] = node.args[0]
     return tasks.values()
-
-
-def _look_up(name: str) -> Any:
-    module, _, path = name.partition(":")
-    found: Any = sys.modules.get(module)
-    for part in path.split("."):
-        found = getattr(found, part, None)
-    return found

@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+import sys
 from functools import partial
 from typing import Any
 
 from dask._task_spec import GraphNode, Task
 from dask.utils import apply
 
+from amorsize_dask.execute.recipe import Piece
 from amorsize_dask.lowering.traversal import RUN_FUSED
 
 
-def function_of(node: GraphNode) -> Any:
+def function_of(node: GraphNode | Piece) -> Any:
     """Return what a node calls; of a fused task what the last of its tasks calls.
 
-    ``None`` for a node that calls nothing.
+    ``None`` for a node that calls nothing, and for a piece with functions of its own.
     """
+    if isinstance(node, Piece):
+        functions = node.recipe.functions
+        return functions[-1] if functions else None
     while isinstance(node, Task) and node.func is RUN_FUSED:
         tasks, last = node.args[:2]
         node = tasks[last]
@@ -32,3 +37,15 @@ def unwrap(function: Any) -> Any:
     while isinstance(function, partial):
         function = function.func
     return function
+
+
+def look_up(name: str) -> Any:
+    """Return the function of a name such as ``"dask.bag.core:finalize"``.
+
+    ``None`` if no one has imported its module so far, or if there is no such name.
+    """
+    module, _, path = name.partition(":")
+    found: Any = sys.modules.get(module)
+    for part in path.split("."):
+        found = getattr(found, part, None)
+    return found

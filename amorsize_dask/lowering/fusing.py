@@ -11,24 +11,25 @@ from dask._task_spec import Alias, DataNode, GraphNode, Task, TaskRef
 
 from amorsize_dask.execute.fused import Call, Chain, Subgraph
 from amorsize_dask.execute.graph import Key, Node
+from amorsize_dask.execute.recipe import Piece
 from amorsize_dask.lowering.traversal import RUN_FUSED
 
 
-def fuse(keys: list[Key], nodes: list[GraphNode], unfuser: Unfuser) -> Node:
+def fuse(keys: list[Key], nodes: list[GraphNode | Piece], unfuser: Unfuser) -> Node:
     """Make one task of nodes that stand in an order in which they can run."""
     if _is_chain(keys, nodes):
         return Chain(keys, [unfuser.convert(node) for node in nodes])
     own = set(keys)
     spent: list[Sequence[Key]] = []
     for node in reversed(nodes):
-        last = own & node.dependencies
+        last = own.intersection(node.dependencies)
         own -= last
         spent.append(tuple(last))
     spent.reverse()
     return Subgraph(keys, [unfuser.convert(node) for node in nodes], spent)
 
 
-def _is_chain(keys: list[Key], nodes: list[GraphNode]) -> bool:
+def _is_chain(keys: list[Key], nodes: list[GraphNode | Piece]) -> bool:
     """Whether each node needs the one before and nothing else."""
     for i in range(1, len(nodes)):
         needed = nodes[i].dependencies
@@ -47,7 +48,7 @@ class Unfuser:
         # By identity: all tasks of an array's layer share the nodes.
         self._bodies: dict[tuple[int, Key], Node] = {}
 
-    def convert(self, node: GraphNode) -> Node:
+    def convert(self, node: GraphNode | Piece) -> Node:
         """Return one of our fused tasks for one of Dask's, any other node as it is."""
         if not isinstance(node, Task) or node.func is not RUN_FUSED:
             return node

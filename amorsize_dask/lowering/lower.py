@@ -11,6 +11,7 @@ from dask._task_spec import Alias, DataNode, GraphNode
 
 from amorsize_dask.core.graph import Graph
 from amorsize_dask.execute.graph import Key, Node, TaskGraph
+from amorsize_dask.execute.recipe import Piece
 from amorsize_dask.lowering.aliases import Resolution, resolve
 from amorsize_dask.lowering.bookkeeping import find_bookkeeping
 from amorsize_dask.lowering.fusing import Unfuser, fuse
@@ -172,9 +173,9 @@ def _make_nodes(
     names, targets = resolution.names, resolution.targets
     gone = {i for i, target in enumerate(targets) if names[target] != i}
 
-    def find(number: int) -> GraphNode:
+    def find(number: int) -> GraphNode | Piece:
         node = nodes[number]
-        if gone.isdisjoint(dependencies[number]):
+        if not gone or gone.isdisjoint(dependencies[number]):
             return node
         subs: dict[Any, Any] = {
             keys[i]: keys[names[targets[i]]] for i in dependencies[number] if i in gone
@@ -184,10 +185,10 @@ def _make_nodes(
     unfuser = Unfuser()
     made: list[Node] = []
     for chain in chains:
-        links = [find(number) for number in chain]
-        if len(links) == 1:
-            made.append(unfuser.convert(links[0]))
+        node = find(chain[0])
+        if len(chain) > 1:
+            links = [node, *map(find, chain[1:])]
+            made.append(fuse([keys[names[i]] for i in chain], links, unfuser))
         else:
-            link_keys = [keys[names[number]] for number in chain]
-            made.append(fuse(link_keys, links, unfuser))
+            made.append(node if type(node) is Piece else unfuser.convert(node))
     return made

@@ -11,6 +11,7 @@ from dask._task_spec import GraphNode
 from dask.utils import funcname, key_split
 
 from amorsize_dask.execute.graph import Key
+from amorsize_dask.execute.recipe import Piece
 from amorsize_dask.lowering.functions import function_of
 
 #: Stages above which names are no longer looked at, since they seem to be the tasks'
@@ -45,7 +46,7 @@ class Stages:
 def find_stages(
     tasks: Sequence[Sequence[int]],
     keys: Sequence[Key],
-    nodes: Sequence[GraphNode],
+    nodes: Sequence[GraphNode | Piece],
     bookkeeping: AbstractSet[int],
 ) -> Stages:
     """Sort tasks into stages.
@@ -76,7 +77,7 @@ def find_stages(
 def _sort(
     tasks: Sequence[Sequence[int]],
     keys: Sequence[Key],
-    nodes: Sequence[GraphNode],
+    nodes: Sequence[GraphNode | Piece],
     bookkeeping: AbstractSet[int],
     steps: _Steps,
 ) -> Stages:
@@ -116,22 +117,30 @@ class _Steps:
         self.names: list[str] = []
         self._by_name = by_name
         self._numbers: dict[tuple[str, Any], int] = {}
-        self._known: dict[tuple[Key, int], int] = {}
+        self._known: dict[Any, int] = {}
 
-    def number(self, key: Key, node: GraphNode) -> int:
+    def number(self, key: Key, node: GraphNode | Piece) -> int:
         # The keys of a layer share their first part, and what they call.
         head = key[0] if type(key) is tuple and key else key
-        place = head, id(getattr(node, "func", None))
+        if type(node) is Piece:
+            place: Any = id(node.recipe)
+        else:
+            place = head, id(getattr(node, "func", None))
         number = self._known.get(place)
         if number is None:
-            number = self._known[place] = self._find(head, function_of(node))
+            number = self._known[place] = self._find(head, node)
         return number
 
-    def _find(self, head: Key, function: Any) -> int:
-        identity = _identify(function)
+    def _find(self, head: Key, node: GraphNode | Piece) -> int:
+        function = function_of(node)
+        if isinstance(node, Piece):
+            identity: Any = tuple(map(_identify, node.recipe.functions))
+            prefix = node.recipe.name
+        else:
+            identity = _identify(function)
+            prefix = str(key_split(head))
         if not self._by_name:
             return self._add("", identity, funcname(function))
-        prefix = str(key_split(head))
         family = prefix.rstrip("0123456789").rstrip("_.") or prefix
         number = self._add(family, identity, prefix)
         if self.names[number] != prefix:

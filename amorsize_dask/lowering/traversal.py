@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 from dask import _expr, _task_spec
@@ -16,6 +16,7 @@ from dask._task_spec import (
 )
 
 from amorsize_dask.execute.graph import Key
+from amorsize_dask.execute.recipe import Piece
 
 #: Runs the tasks that Dask has fused into one; they are its first argument.
 RUN_FUSED = getattr(_task_spec, "_execute_subgraph", None)
@@ -62,7 +63,7 @@ class Traversal:
 
     def __init__(self, dsk: Mapping[Key, Any], wanted: Iterable[Key]) -> None:
         self.keys: list[Key] = []
-        self.nodes: list[GraphNode] = []
+        self.nodes: list[GraphNode | Piece] = []
         self.dependencies: list[Sequence[int]] = []
         self.number_of: dict[Key, int] = {}
         self.sequence: list[int] = []
@@ -83,7 +84,8 @@ class Traversal:
             node = self._dsk[key]
         except KeyError:
             return None
-        if type(node) is not Task or node.func is RENAME:
+        kind = type(node)
+        if kind is not Piece and (kind is not Task or node.func is RENAME):
             node = _normalize(key, node, self._dsk)
             if type(node) is Alias and node.target == key:
                 return None  # As in Dask: a key that stands for itself doesn't exist.
@@ -136,8 +138,10 @@ class Traversal:
         )
 
 
-def _normalize(key: Any, node: Any, dsk: Mapping[Key, Any]) -> GraphNode:
+def _normalize(key: Any, node: Any, dsk: Mapping[Key, Any]) -> GraphNode | Piece:
     """Return a node as we read it: a converted one, or what it is a new name for."""
+    if isinstance(node, Piece):
+        return node
     if not isinstance(node, GraphNode):
         node = convert_legacy_task(key, node, dsk)
     if isinstance(node, Task) and node.func is RENAME:
@@ -147,14 +151,14 @@ def _normalize(key: Any, node: Any, dsk: Mapping[Key, Any]) -> GraphNode:
     return Alias(key, node.key) if isinstance(node, TaskRef) else DataNode(key, node)
 
 
-def _in_order(node: GraphNode) -> Iterable[Key]:
+def _in_order(node: GraphNode | Piece) -> Iterable[Key]:
     """Return the keys that a node depends on as its arguments name them.
 
     Nodes keep them as a set, and the hashes of keys are random: without an order of
     its own a bag's partitions would be run in another one each time.
     """
-    dependencies: frozenset[Key] = node.dependencies
-    if len(dependencies) < 2:
+    dependencies: Collection[Key] = node.dependencies
+    if len(dependencies) < 2 or isinstance(node, Piece):
         return dependencies
     found: dict[Key, None] = {}
     _collect(node, found)

@@ -33,7 +33,7 @@ from strategies import (
 )
 
 from amorsize_dask import AmorsizeScheduler
-from amorsize_dask.lowering import lower, materialize
+from amorsize_dask.lowering import read
 
 Force = Callable[[str], AmorsizeScheduler]
 
@@ -58,7 +58,7 @@ class Checked:
         self.scheduler = scheduler
 
     def __call__(self, dsk: Any, keys: Any, **kwargs: Any) -> Any:
-        tasks = lower(materialize(dsk), keys)
+        tasks = read(dsk, keys)
         values = self.scheduler(dsk, keys, **kwargs)
         record = self.scheduler.last_run
         assert record is not None

@@ -1,0 +1,165 @@
+"""What all partitions of a stage go through, and one partition's share of it.
+
+A `Recipe` is there once for a stage, and is sent to a worker once. What is left for
+each task is a `Piece`: the recipe, and what differs from task to task.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+from amorsize_dask.execute.graph import Key
+
+
+class Step(NamedTuple):
+    """One call. All numbers are places in what a recipe knows while it runs.
+
+    Known are its constants first, then a piece's arguments, then the value of each
+    step that has run.
+    """
+
+    function: int
+    positional: Sequence[int]
+    keywords: Mapping[str, int]
+    #: What nothing needs after this step.
+    spent: Sequence[int]
+
+
+@dataclass(slots=True, eq=False)
+class Recipe:
+    """Calls that are made one after the other, each on values of those before.
+
+    They are a list and not nested, so that there may be any number of them.
+
+    Attributes
+    ----------
+    constants : sequence
+        Functions and values that are the same for all pieces.
+    n_arguments : int
+        What each piece has of its own.
+    references : sequence of int
+        Which of these are keys of values, as places among the arguments.
+    steps : sequence of Step
+        At least one; the value of the last is the task's.
+    name : str
+        For people.
+    """
+
+    constants: Sequence[Any]
+    n_arguments: int
+    references: Sequence[int]
+    steps: Sequence[Step]
+    name: str
+
+    def __call__(self, arguments: Sequence[Any], values: Mapping[Key, Any]) -> Any:
+        """Make the calls.
+
+        Parameters
+        ----------
+        arguments : sequence
+            A piece's own.
+        values : mapping of key to value
+            Has the values of the keys among them.
+        """
+        known = [*self.constants, *arguments]
+        if self.references:
+            n_constants = len(self.constants)
+            for i in self.references:
+                known[n_constants + i] = values[arguments[i]]
+        for function, positional, keywords, spent in self.steps:
+            if keywords:
+                named = {name: known[i] for name, i in keywords.items()}
+                value = known[function](*[known[i] for i in positional], **named)
+                del named
+            else:
+                value = known[function](*[known[i] for i in positional])
+            known.append(value)
+            for i in spent:
+                known[i] = None
+        return value
+
+    @property
+    def functions(self) -> list[Callable[..., Any]]:
+        """What its steps call, in order, as far as that is the same for all pieces."""
+        constants = self.constants
+        return [
+            constants[step.function]
+            for step in self.steps
+            if step.function < len(constants)
+        ]
+
+
+class Piece:
+    """A task that is one partition's share of a recipe.
+
+    Parameters
+    ----------
+    recipe : Recipe
+        What the partitions share.
+    arguments : sequence
+        What is this one's own, keys among them.
+    dependencies : collection of key
+        These keys, each once; only where graphs are lowered they are looked at.
+    """
+
+    __slots__ = ("arguments", "dependencies", "recipe")
+
+    def __init__(
+        self,
+        recipe: Recipe,
+        arguments: Sequence[Any],
+        dependencies: Sequence[Key] = (),
+    ) -> None:
+        self.recipe = recipe
+        self.arguments = arguments
+        self.dependencies = dependencies
+
+    def __call__(self, values: Mapping[Key, Any]) -> Any:
+        """Run the recipe; `values` has the values of the keys."""
+        return self.recipe(self.arguments, values)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Piece, (self.recipe, self.arguments)
+
+    def substitute(self, names: Mapping[Key, Key]) -> Piece:
+        """Return the same with other keys in the place of some."""
+        arguments = list(self.arguments)
+        for i in self.recipe.references:
+            arguments[i] = names.get(arguments[i], arguments[i])
+        dependencies = [names.get(key, key) for key in self.dependencies]
+        return Piece(self.recipe, arguments, dependencies)
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} of {self.recipe.name}>"
+
+
+def _make_list(*items: Any) -> list[Any]:
+    return list(items)
+
+
+def _make_tuple(*items: Any) -> tuple[Any, ...]:
+    return items
+
+
+def _make_set(*items: Any) -> set[Any]:
+    return set(items)
+
+
+def _make_frozenset(*items: Any) -> frozenset[Any]:
+    return frozenset(items)
+
+
+def _make_dict(*items: Any) -> dict[Any, Any]:
+    return dict(zip(items[::2], items[1::2], strict=True))
+
+
+#: What puts values into containers; a dict's keys and values in turn.
+MAKERS: dict[type, Callable[..., Any]] = {
+    list: _make_list,
+    tuple: _make_tuple,
+    set: _make_set,
+    frozenset: _make_frozenset,
+    dict: _make_dict,
+}
