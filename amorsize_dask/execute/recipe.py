@@ -27,6 +27,16 @@ class Step(NamedTuple):
     spent: Sequence[int]
 
 
+class Cut(NamedTuple):
+    """Where a recipe can be cut, so that its items are worked on in several places."""
+
+    #: Which of a piece's arguments is the list that its items come from.
+    source: int
+    #: How many steps take each item by itself; what they give is what would be given
+    #: for parts of the list, put together. The steps after them look at all items.
+    n_steps: int
+
+
 @dataclass(slots=True, eq=False)
 class Recipe:
     """Calls that are made one after the other, each on values of those before.
@@ -45,6 +55,8 @@ class Recipe:
         At least one; the value of the last is the task's.
     name : str
         For people.
+    cut : Cut, optional
+        Where it can be cut, if it can.
     """
 
     constants: Sequence[Any]
@@ -52,6 +64,7 @@ class Recipe:
     references: Sequence[int]
     steps: Sequence[Step]
     name: str
+    cut: Cut | None = None
 
     def __call__(self, arguments: Sequence[Any], values: Mapping[Key, Any]) -> Any:
         """Make the calls.
@@ -63,22 +76,32 @@ class Recipe:
         values : mapping of key to value
             Has the values of the keys among them.
         """
+        return _follow(self.steps, self._begin(arguments, values))
+
+    def start(self, arguments: Sequence[Any], values: Mapping[Key, Any]) -> list[Any]:
+        """Make the calls up to the cut; return what they give for each item."""
+        assert self.cut is not None
+        known = self._begin(arguments, values)
+        return list(_follow(self.steps[: self.cut.n_steps], known))
+
+    def finish(
+        self, arguments: Sequence[Any], values: Mapping[Key, Any], items: list[Any]
+    ) -> Any:
+        """Make the calls after the cut, given what those before it have given."""
+        assert self.cut is not None
+        n_steps = self.cut.n_steps
+        known = self._begin(arguments, values)
+        known += [None] * (n_steps - 1)
+        known.append(items)
+        return _follow(self.steps[n_steps:], known) if self.steps[n_steps:] else items
+
+    def _begin(self, arguments: Sequence[Any], values: Mapping[Key, Any]) -> list[Any]:
         known = [*self.constants, *arguments]
         if self.references:
             n_constants = len(self.constants)
             for i in self.references:
                 known[n_constants + i] = values[arguments[i]]
-        for function, positional, keywords, spent in self.steps:
-            if keywords:
-                named = {name: known[i] for name, i in keywords.items()}
-                value = known[function](*[known[i] for i in positional], **named)
-                del named
-            else:
-                value = known[function](*[known[i] for i in positional])
-            known.append(value)
-            for i in spent:
-                known[i] = None
-        return value
+        return known
 
     @property
     def functions(self) -> list[Callable[..., Any]]:
@@ -89,6 +112,20 @@ class Recipe:
             for step in self.steps
             if step.function < len(constants)
         ]
+
+
+def _follow(steps: Sequence[Step], known: list[Any]) -> Any:
+    for function, positional, keywords, spent in steps:
+        if keywords:
+            named = {name: known[i] for name, i in keywords.items()}
+            value = known[function](*[known[i] for i in positional], **named)
+            del named
+        else:
+            value = known[function](*[known[i] for i in positional])
+        known.append(value)
+        for i in spent:
+            known[i] = None
+    return value
 
 
 class Piece:
@@ -119,6 +156,12 @@ class Piece:
     def __call__(self, values: Mapping[Key, Any]) -> Any:
         """Run the recipe; `values` has the values of the keys."""
         return self.recipe(self.arguments, values)
+
+    @property
+    def n_items(self) -> int:
+        """How many items it can be cut into; 0 if it can't be cut."""
+        cut = self.recipe.cut
+        return 0 if cut is None else len(self.arguments[cut.source])
 
     def __reduce__(self) -> tuple[Any, ...]:
         return Piece, (self.recipe, self.arguments)

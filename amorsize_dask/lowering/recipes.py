@@ -8,7 +8,7 @@ from functools import partial
 from itertools import repeat
 from typing import Any
 
-from amorsize_dask.execute.recipe import MAKERS, Piece, Recipe, Step
+from amorsize_dask.execute.recipe import MAKERS, Cut, Piece, Recipe, Step
 from amorsize_dask.lowering.columns import (
     Call,
     Column,
@@ -40,6 +40,36 @@ _HARMLESS = (
 )
 
 
+#: Functions that take one iterable and give for each of its items something that only
+#: this item decides: by the place of that iterable among their arguments.
+_ELEMENTWISE = {
+    "builtins:map": 1,
+    "builtins:filter": 1,
+    "itertools:starmap": 1,
+    "tlz:remove": 1,
+    "tlz:pluck": 1,
+    "tlz:concat": 0,
+    "dask.bag.core:starmap_chunk": 1,
+}
+
+#: Functions that look at all items they are given, cost little beside what made these,
+#: and are no one's own: they run in the caller on what comes from several places.
+_GATHERING = (
+    "builtins:list",
+    "builtins:sum",
+    "builtins:max",
+    "builtins:min",
+    "builtins:len",
+    "builtins:set",
+    "builtins:sorted",
+    "tlz:count",
+    "tlz:frequencies",
+    "dask.bag.chunk:var_chunk",
+    "dask.bag.core:reify",
+    "dask.bag.core:chunk_distinct",
+)
+
+
 def make_pieces(name: str, links: Sequence[Expression], n: int) -> list[Piece]:
     """Make the tasks of a group.
 
@@ -63,6 +93,7 @@ def make_pieces(name: str, links: Sequence[Expression], n: int) -> list[Piece]:
         references=keys,
         steps=tuple(compiler.number_steps()),
         name=name,
+        cut=compiler.find_cut(),
     )
     rows: Any = zip(*columns, strict=True) if columns else repeat((), n)
     if not keys:
@@ -90,6 +121,9 @@ class _Compiler:
         self._steps: list[tuple[Any, list[Any], dict[str, Any]]] = []
         self._numbers: dict[int, int] = {}
         self._previous: Any = None
+        self._sources: set[int] = set()
+        self._elementwise = {id(look_up(n)): at for n, at in _ELEMENTWISE.items()}
+        self._gathering = {id(look_up(name)) for name in _GATHERING} - {id(None)}
         self._harmless = {id(look_up(name)) for name in _HARMLESS}
 
     def compile(self, link: Expression) -> None:
@@ -137,6 +171,60 @@ class _Compiler:
             )
         return steps
 
+    def find_cut(self) -> Cut | None:
+        """Return where the steps can be cut, if they can."""
+        place: Any = None
+        source: int | None = None
+        last = 0
+        for number, (function, positional, keywords) in enumerate(self._steps):
+            called = self._find_constant(function)
+            if called is repeat and source is not None:
+                return None
+            if called is repeat:
+                continue
+            at = self._elementwise.get(id(called))
+            if at is None or keywords or at >= len(positional):
+                break
+            taken = positional[at]
+            if source is None:
+                if taken[0] != "column" or taken[1] not in self._sources:
+                    return None
+                source = taken[1]
+            elif taken != place:
+                return None
+            others = [p for i, p in enumerate(positional) if i != at]
+            if not all(self._is_the_same_for_all(p) for p in others):
+                return None
+            place, last = ("step", number), number
+        if source is None or not self._is_gathered(last + 1, place):
+            return None
+        return Cut(source, last + 1)
+
+    def _is_gathered(self, start: int, place: Any) -> bool:
+        """Whether the steps from `start` on gather what is found at a place."""
+        for number, (function, positional, keywords) in enumerate(self._steps):
+            if number < start:
+                continue
+            called = self._find_constant(function)
+            if called is look_up("dask.bag.core:empty_safe_apply") and positional:
+                called = self._find_constant(positional[0])
+                positional = positional[1:]
+            if id(called) not in self._gathering or keywords:
+                return False
+            if not positional or positional[0] != place:
+                return False
+            place = ("step", number)
+        return True
+
+    def _find_constant(self, place: tuple[str, int]) -> Any:
+        return self.constants[place[1]] if place[0] == "constant" else None
+
+    def _is_the_same_for_all(self, place: tuple[str, int]) -> bool:
+        """Whether each item meets the same at a place, and uses nothing of it up."""
+        if place[0] == "step":
+            return self._find_constant(self._steps[place[1]][0]) is repeat
+        return place[0] == "constant"
+
     def _is_key(self, place: tuple[str, int]) -> bool:
         return place[0] == "column" and place[1] in self.keys
 
@@ -183,7 +271,9 @@ class _Compiler:
         match leaf:
             case Constant(value):
                 return self._add_constant(value)
-            case Column(values):
+            case Column(values, is_source):
+                if is_source:
+                    self._sources.add(len(self.columns))
                 self.columns.append(values)
             case Reference(keys):
                 self.keys[len(self.columns)] = None
