@@ -206,3 +206,23 @@ MAKERS: dict[type, Callable[..., Any]] = {
     frozenset: _make_frozenset,
     dict: _make_dict,
 }
+
+
+def _copy_list(value: list[Any]) -> list[Any]:
+    return value.copy()
+
+
+def _copy_set(value: set[Any]) -> set[Any]:
+    return value.copy()
+
+
+def _copy_dict(value: dict[Any, Any]) -> dict[Any, Any]:
+    return value.copy()
+
+
+#: What copies a container that isn't the task's own.
+COPIERS: dict[type, Callable[..., Any]] = {
+    list: _copy_list,
+    set: _copy_set,
+    dict: _copy_dict,
+}

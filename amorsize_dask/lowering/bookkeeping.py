@@ -16,7 +16,7 @@ from typing import Any
 from dask._task_spec import Task
 
 from amorsize_dask.execute.graph import Key
-from amorsize_dask.execute.recipe import MAKERS, Piece, Recipe
+from amorsize_dask.execute.recipe import COPIERS, MAKERS, Piece, Recipe
 from amorsize_dask.lowering.aliases import Resolution
 from amorsize_dask.lowering.functions import function_of, look_up, unwrap
 from amorsize_dask.lowering.traversal import RUN_FUSED, Traversal
@@ -118,7 +118,8 @@ class _Kinds:
             for name, kind in _FUNCTIONS.items()
             if (function := look_up(name)) is not None
         }
-        self._kinds |= {id(maker): Kind.CONTAINER for maker in MAKERS.values()}
+        for function in (*MAKERS.values(), *COPIERS.values()):
+            self._kinds[id(function)] = Kind.CONTAINER
         self._recipes: dict[int, Kind] = {}
         self._split = look_up(_SPLIT)
 

@@ -8,7 +8,7 @@ from functools import partial
 from itertools import repeat
 from typing import Any
 
-from amorsize_dask.execute.recipe import MAKERS, Cut, Piece, Recipe, Step
+from amorsize_dask.execute.recipe import COPIERS, MAKERS, Cut, Piece, Recipe, Step
 from amorsize_dask.lowering.columns import (
     Call,
     Column,
@@ -257,10 +257,9 @@ class _Compiler:
         for argument, place in zip(arguments, places, strict=True):
             copied: Any = None
             if isinstance(argument, Column) and argument.is_source:
-                copied = list
+                copied = COPIERS[list]
             elif isinstance(argument, Constant):
-                kind = type(argument.value)
-                copied = kind if kind in (list, dict, set) else None
+                copied = COPIERS.get(type(argument.value))
             if copied is not None:
                 self._steps.append((self._add_constant(copied), [place], {}))
                 place = ("step", len(self._steps) - 1)
