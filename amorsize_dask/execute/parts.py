@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from itertools import chain, pairwise
+from itertools import chain
 from typing import Any
 
 from amorsize_dask.execute.graph import Key
@@ -29,58 +29,57 @@ class Part:
 
     def __call__(self, values: Mapping[Key, Any]) -> list[Any]:
         """Return what is made of the items."""
-        return self.recipe.start(self.arguments, values)
+        return list(self.recipe.start(self.arguments, values))
 
     def __reduce__(self) -> tuple[Any, ...]:
         return Part, (self.recipe, self.arguments)
 
 
-class Joint:
-    """What is left of a piece once its parts are done.
+class Rest:
+    """What is left of a piece of which parts were cut off: the end, and the whole.
 
     Parameters
     ----------
-    piece : Piece
-        The piece.
+    part : Part
+        The items that no other part has; they are gone through here.
     keys : sequence of key
-        Under which the parts' results are found, in order.
+        Under which the results of the parts before are found, in order.
     """
 
-    __slots__ = ("keys", "piece")
+    __slots__ = ("keys", "part")
 
-    def __init__(self, piece: Piece, keys: Sequence[Key]) -> None:
-        self.piece = piece
+    def __init__(self, part: Part, keys: Sequence[Key]) -> None:
+        self.part = part
         self.keys = keys
 
     def __call__(self, values: Mapping[Key, Any]) -> Any:
         """Return the piece's value."""
-        items = list(chain.from_iterable(values[key] for key in self.keys))
-        return self.piece.recipe.finish(self.piece.arguments, values, items)
+        recipe, arguments = self.part.recipe, self.part.arguments
+        before = chain.from_iterable(values[key] for key in self.keys)
+        items = chain(before, recipe.start(arguments, values))
+        return recipe.finish(arguments, values, items)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return Joint, (self.piece, self.keys)
+        return Rest, (self.part, self.keys)
 
 
-def cut(piece: Piece, sizes: Sequence[int]) -> list[Part]:
-    """Cut a piece into parts.
+def cut(piece: Piece | Part, n: int) -> tuple[Part, Part]:
+    """Cut the first `n` items off a piece or a part; return both parts.
 
     Parameters
     ----------
-    piece : Piece
-        One with items.
-    sizes : sequence of int
-        How many items each part gets; together all that the piece has.
+    piece : Piece or Part
+        One whose recipe has a cut.
+    n : int
+        Items of the first part, 0 to all.
     """
     where = piece.recipe.cut
     assert where is not None
     source = piece.arguments[where.source]
-    bounds = [0]
-    for size in sizes:
-        bounds.append(bounds[-1] + size)
-    assert bounds[-1] == len(source)
     before = tuple(piece.arguments[: where.source])
     after = tuple(piece.arguments[where.source + 1 :])
-    return [
-        Part(piece.recipe, (*before, source[start:stop], *after))
-        for start, stop in pairwise(bounds)
-    ]
+    first, second = (
+        Part(piece.recipe, (*before, items, *after))
+        for items in (source[:n], source[n:])
+    )
+    return first, second

@@ -6,7 +6,7 @@ each task is a `Piece`: the recipe, and what differs from task to task.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -78,14 +78,17 @@ class Recipe:
         """
         return _follow(self.steps, self._begin(arguments, values))
 
-    def start(self, arguments: Sequence[Any], values: Mapping[Key, Any]) -> list[Any]:
+    def start(
+        self, arguments: Sequence[Any], values: Mapping[Key, Any]
+    ) -> Iterable[Any]:
         """Make the calls up to the cut; return what they give for each item."""
         assert self.cut is not None
         known = self._begin(arguments, values)
-        return list(_follow(self.steps[: self.cut.n_steps], known))
+        items: Iterable[Any] = _follow(self.steps[: self.cut.n_steps], known)
+        return items
 
     def finish(
-        self, arguments: Sequence[Any], values: Mapping[Key, Any], items: list[Any]
+        self, arguments: Sequence[Any], values: Mapping[Key, Any], items: Iterable[Any]
     ) -> Any:
         """Make the calls after the cut, given what those before it have given."""
         assert self.cut is not None
@@ -93,7 +96,7 @@ class Recipe:
         known = self._begin(arguments, values)
         known += [None] * (n_steps - 1)
         known.append(items)
-        return _follow(self.steps[n_steps:], known) if self.steps[n_steps:] else items
+        return _follow(self.steps[n_steps:], known)
 
     def _begin(self, arguments: Sequence[Any], values: Mapping[Key, Any]) -> list[Any]:
         known = [*self.constants, *arguments]
