@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from dask._task_spec import Alias, DataNode
-
 from amorsize_dask.lowering.traversal import Traversal
 
 
@@ -63,13 +61,19 @@ def resolve(
         key, as after each of Dask's own fusions. Nodes that need it then stay as they
         are. Otherwise each value goes by its own key.
     """
-    nodes, dependencies = traversal.nodes, traversal.dependencies
-    n = len(nodes)
+    dependencies, constants = traversal.dependencies, traversal.constants.keys()
+    n = len(dependencies)
     targets = list(range(n))
     inputs, needed = dependencies.copy(), dependencies.copy()
     n_users = [0] * n
+    if not traversal.aliases:
+        for number, found in enumerate(dependencies):
+            for target in found:
+                n_users[target] += 1
+            if constants and not constants.isdisjoint(found):
+                needed[number] = [i for i in found if i not in constants]
+        return Resolution(targets, inputs, needed, n_users, targets, frozenset(wanted))
     names = [-1] * n if may_rename else targets.copy()
-    constants = {i for i, node in enumerate(nodes) if isinstance(node, DataNode)}
 
     def name(number: int) -> None:
         target = targets[number]
@@ -80,7 +84,7 @@ def resolve(
         found = dependencies[number]
         if not found:
             continue
-        if isinstance(nodes[number], Alias):
+        if number in traversal.aliases:
             targets[number] = targets[found[0]]
             continue
         resolved = [targets[dependency] for dependency in found]

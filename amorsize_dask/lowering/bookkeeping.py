@@ -79,14 +79,17 @@ def find_bookkeeping(
     tasks : list of int
         The nodes that are tasks, each after its dependencies.
     """
-    kinds = _Kinds(traversal, resolution)
+    find_kind = _Kinds(traversal, resolution).of
+    kinds = {task: kind for task in tasks if (kind := find_kind(task)) is not Kind.WORK}
+    if not kinds:
+        return set()
     needed = resolution.needed
     bookkeeping: set[int] = set()
     has_working_user: set[int] = set()
     may_join_user: set[int] = set()
     for task in reversed(tasks):
-        match kinds.of(task):
-            case Kind.WORK:
+        match kinds.get(task):
+            case None:
                 belongs_here = False
             case Kind.PART | Kind.FOLDER:
                 belongs_here = True
@@ -98,10 +101,10 @@ def find_bookkeeping(
                 belongs_here = task not in has_working_user
         if belongs_here:
             bookkeeping.add(task)
-            continue
-        has_working_user.update(needed[task])
-        if resolution.follows(task):
-            may_join_user.add(needed[task][0])
+        elif not kinds.keys().isdisjoint(needed[task]):
+            has_working_user.update(needed[task])
+            if resolution.follows(task):
+                may_join_user.add(needed[task][0])
     return bookkeeping
 
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Mapping
 from collections.abc import Set as AbstractSet
 from itertools import pairwise
 from typing import Any
 
-from dask._task_spec import Alias, DataNode, GraphNode
+from dask._task_spec import GraphNode
 
 from amorsize_dask.core.graph import Graph
 from amorsize_dask.execute.graph import Key, Node, TaskGraph
@@ -52,13 +52,12 @@ def lower(dsk: Mapping[Key, Any], keys: Any, *, fuse: bool = True) -> TaskGraph:
     """
     flat = flatten(keys)
     traversal = Traversal(dsk, flat)
-    nodes = traversal.nodes
     resolution = resolve(
         traversal, [traversal.number_of[key] for key in flat], may_rename=fuse
     )
-    tasks = [
-        n for n in traversal.sequence if not isinstance(nodes[n], Alias | DataNode)
-    ]
+    tasks = traversal.sequence
+    if values := traversal.aliases.union(traversal.constants):
+        tasks = [number for number in tasks if number not in values]
     bookkeeping = find_bookkeeping(traversal, resolution, tasks)
     if fuse:
         chains = _fuse(resolution, tasks, bookkeeping)
@@ -102,9 +101,7 @@ def _assemble(
     keys, nodes = traversal.keys, traversal.nodes
     targets = resolution.targets
     known_as = [keys[name] for name in resolution.names]
-    constants = {
-        i: node.value for i, node in enumerate(nodes) if isinstance(node, DataNode)
-    }
+    constants = traversal.constants
     # Other aliases lead to links inside of chains.
     findable = constants.keys() | {chain[-1] for chain in chains}
     stages = find_stages(chains, keys, nodes, bookkeeping)
@@ -123,15 +120,14 @@ def _assemble(
         keys=[known_as[chain[-1]] for chain in chains],
         nodes=_make_nodes(traversal, resolution, chains),
         arguments=[
-            [known_as[i] for i in _find_inputs(resolution, chain)] for chain in chains
+            [known_as[i] for i in inputs] if inputs else ()
+            for inputs in (_find_inputs(resolution, chain) for chain in chains)
         ],
         constants={known_as[i]: value for i, value in constants.items()},
         aliases={
-            keys[number]: known_as[target]
-            for number, target in enumerate(targets)
-            if target != number
-            and target in findable
-            and known_as[target] != keys[number]
+            keys[number]: known_as[targets[number]]
+            for number in sorted(traversal.aliases)
+            if targets[number] in findable and known_as[targets[number]] != keys[number]
         },
         stages=stages.names,
     )
@@ -153,7 +149,7 @@ def _order(
     )
 
 
-def _find_inputs(resolution: Resolution, chain: list[int]) -> Iterable[int]:
+def _find_inputs(resolution: Resolution, chain: list[int]) -> Collection[int]:
     """Return whose values a chain needs from outside."""
     inputs = resolution.inputs[chain[0]]
     if len(chain) == 1:

@@ -47,6 +47,10 @@ class Traversal:
         once, in the order in which its arguments name them.
     number_of : dict of key to int
         The number of each key.
+    aliases : set of int
+        The nodes that are aliases.
+    constants : dict of int to object
+        The nodes that are data, and their values.
     sequence : list of int
         All numbers, each after its dependencies. Depth first: between the first
         dependency of a node and the node there is only what the node needs.
@@ -66,6 +70,8 @@ class Traversal:
         self.nodes: list[GraphNode | Piece] = []
         self.dependencies: list[Sequence[int]] = []
         self.number_of: dict[Key, int] = {}
+        self.aliases: set[int] = set()
+        self.constants: dict[int, Any] = {}
         self.sequence: list[int] = []
         self._dsk = dsk
         self._state = bytearray()
@@ -84,12 +90,17 @@ class Traversal:
             node = self._dsk[key]
         except KeyError:
             return None
+        number = len(self.keys)
         kind = type(node)
         if kind is not Piece and (kind is not Task or node.func is RENAME):
             node = _normalize(key, node, self._dsk)
-            if type(node) is Alias and node.target == key:
-                return None  # As in Dask: a key that stands for itself doesn't exist.
-        number = self.number_of[key] = len(self.keys)
+            if isinstance(node, Alias):
+                if node.target == key:
+                    return None  # As in Dask: what stands for itself doesn't exist.
+                self.aliases.add(number)
+            elif isinstance(node, DataNode):
+                self.constants[number] = node.value
+        self.number_of[key] = number
         self.keys.append(key)
         self.nodes.append(node)
         self.dependencies.append(())
