@@ -17,7 +17,8 @@ from dask.callbacks import (
     unpack_callbacks,
 )
 
-from amorsize_dask.execute.graph import Key, TaskGraph
+from amorsize_dask.execute.graph import TaskGraph
+from amorsize_dask.execute.node import Key
 from amorsize_dask.lowering import quote_values
 
 #: Dask's form of a callback: start, start_state, pretask, posttask and finish, each of

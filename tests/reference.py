@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from amorsize_dask.execute.graph import Key, TaskGraph
+from amorsize_dask.execute.graph import TaskGraph
+from amorsize_dask.execute.node import Key
 from amorsize_dask.lowering import nest
 
 

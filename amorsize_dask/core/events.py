@@ -122,6 +122,21 @@ class Run:
 
 
 @dataclass(slots=True)
+class Cut:
+    """Make a task of the first items that another one still has.
+
+    What is left of that one puts the results of all its parts and of its own items
+    together.
+    """
+
+    #: The task that is cut.
+    task: int
+    #: The new task's number: the next one that no task has.
+    part: int
+    n_items: int
+
+
+@dataclass(slots=True)
 class StartWorkers:
     """Start workers under these numbers, in the background."""
 
@@ -148,4 +163,4 @@ class GiveUp:
     n_attempts: int
 
 
-Action = Run | StartWorkers | Drop | GiveUp
+Action = Run | Cut | StartWorkers | Drop | GiveUp

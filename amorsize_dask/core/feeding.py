@@ -6,7 +6,7 @@ from heapq import nsmallest
 from math import ceil
 
 from amorsize_dask.core.batching import choose_batch_size
-from amorsize_dask.core.events import CALLER, SIDE, Action, Run, StartWorkers
+from amorsize_dask.core.events import CALLER, SIDE, Action, Cut, Run, StartWorkers
 from amorsize_dask.core.graph import GraphState
 from amorsize_dask.core.model import Lane, Limits, Machine
 from amorsize_dask.core.placing import Placing
@@ -29,6 +29,16 @@ SLICE_BYTES = 16e6
 #: Seconds of tasks to watch to know a stage's GIL share. Smaller: a few wake-ups
 #: decide, and noise with them; larger: workers start later.
 WATCH_S = 0.02
+
+#: Ready tasks for each core below which a task is cut before it is looked at. Smaller:
+#: a first look takes a large share of the work, on one core; larger: what a call costs
+#: is taken for what the items of small tasks cost.
+FEW_A_CORE = 4
+
+#: Most items of a task that are looked at first, if it has to be cut. Smaller: what a
+#: call costs is taken for what items cost; larger: the other cores wait for the first
+#: look.
+FIRST_ITEMS = 16
 
 #: Share of the time that workers take to boot for which a stage must have been at work
 #: before they are started. Smaller: a first task that is slow because it imports
@@ -60,7 +70,7 @@ class Feeding:
     ) -> None:
         self.unstartable: dict[Lane, str] = {}
         self._graph = graph
-        self._stage_of = graph.graph.stage_of
+        self._stage_of = graph.stage_of
         self._workers = workers
         self._placing = placing
         self._machine = machine
@@ -121,11 +131,26 @@ class Feeding:
             return
         number = min(candidates, key=lambda number: ready[number][0])
         stage = self._placing.stages[number]
-        n = 1
+        n = self._sample_size(number)
+        n_ready = self._graph.n_items_ready[number]
         if stage.statistics.n_finished and stage.statistics.mean_s:
-            n = ceil(min(WATCH_S / stage.statistics.mean_s, len(ready[number]) / 4))
+            n = ceil(min(WATCH_S / stage.statistics.mean_s, n_ready / 4))
         stage.sampling = True
-        self._run(SIDE, number, self._graph.take(number, self._cap(n)), watched=True)
+        may_cut = self._are_few(number)
+        tasks = self._take(number, self._cap(n), may_cut=may_cut)
+        self._run(SIDE, number, tasks, watched=True)
+
+    def _are_few(self, number: int) -> bool:
+        """Whether a stage has so few ready tasks that one is much of the work."""
+        n_ready = len(self._graph.ready[number])
+        return n_ready < FEW_A_CORE * self._machine.n_cores
+
+    def _sample_size(self, number: int) -> int:
+        """Return the items to look at first, of a stage of which nothing is known."""
+        size = self._graph.n_items(self._graph.ready[number][0])
+        if not self._are_few(number):
+            return size
+        return max(1, min(FIRST_ITEMS, size // (8 * self._machine.n_cores)))
 
     def _is_lone(self) -> bool:
         """Whether one ready task is all there is to do, and the caller may do it."""
@@ -133,6 +158,7 @@ class Feeding:
             Lane.INLINE in self._allowed
             and self._graph.n_in_flight == 0
             and self._graph.n_ready == 1
+            and sum(self._graph.n_items_ready) == 1
         )
 
     # -- workers --------------------------------------------------------------------
@@ -143,7 +169,7 @@ class Feeding:
         for number in self._placing.placed[lane] & self._graph.ready_stages:
             placement = self._placing.stages[number].placement
             assert placement is not None
-            n_ready += len(self._graph.ready[number])
+            n_ready += self._graph.n_items_ready[number]
             most = max(most, placement.n_workers)
         n_free = self._workers.count(lane) - self._workers.count_busy(lane)
         return min(most, self._workers.count(lane) + max(0, n_ready - n_free))
@@ -180,7 +206,7 @@ class Feeding:
                 n = self._batch_size(number, lane)
                 if depth and not self._may_queue(number, lane, n):
                     continue
-                self._run(worker, number, self._graph.take(number, n))
+                self._run(worker, number, self._take(number, n, may_cut=True))
 
     def _next_stage(self, lane: Lane, worker: int) -> int | None:
         """Return the stage of which a worker should get tasks, lowest first."""
@@ -211,20 +237,20 @@ class Feeding:
             # It could have to wait for long, and no one else could take it.
             return False
         # Near the end others will want it.
-        n_left = len(self._graph.ready[number]) - n
+        n_left = self._graph.n_items_ready[number] - n
         return n_left >= n * self._workers.count(lane)
 
     def _batch_size(self, number: int, lane: Lane) -> int:
         stage = self._placing.stages[number]
         ready = self._graph.ready[number]
         if not stage.statistics.is_known:
-            return 1
+            return self._sample_size(number)
         costs = self._machine.costs
         assert stage.placement is not None
         n_workers = min(stage.placement.n_workers, self._workers.count(lane))
         n = self._cap(
             choose_batch_size(
-                len(ready),
+                self._graph.n_items_ready[number],
                 # Each may have that many batches of this size.
                 MAX_DEPTH * max(1, n_workers),
                 stage.statistics.mean_s,
@@ -234,8 +260,11 @@ class Feeding:
         )
         if stage.suspects:
             # A suspect goes alone, so that no other task dies with it.
-            lowest = nsmallest(n, ready)
-            n = next((i for i, t in enumerate(lowest) if t in stage.suspects), n)
+            n_alone = 0
+            for task in nsmallest(n, ready):
+                if task in stage.suspects:
+                    return n_alone or self._graph.n_items(task)
+                n_alone += self._graph.n_items(task)
         return max(1, n)
 
     # -- the caller -----------------------------------------------------------------
@@ -284,21 +313,25 @@ class Feeding:
         heads = sorted((ready[number][0], number) for number in numbers)
         while heads and len(tasks) < most and left_s > 0 and left_bytes > 0:
             _, number = heads.pop(0)
-            task_s, task_bytes = self._expect(number)
-            fit = min(left_s / task_s, left_bytes / task_bytes, most - len(tasks))
-            n = min(ceil(fit), len(ready[number]))
+            item_s, item_bytes = self._expect(number)
+            # Tasks of a stage are taken to be of the first one's size.
+            size = self._graph.n_items(ready[number][0])
+            n = ceil(min(left_s / item_s, left_bytes / item_bytes))
+            n_tasks = min(ceil(n / size), most - len(tasks), len(ready[number]))
             if heads:
-                n = self._count_below(ready[number], heads[0][0], n)
-            tasks += self._graph.take(number, n)
-            left_s -= n * task_s
-            left_bytes -= n * task_bytes
+                n_tasks = self._count_below(ready[number], heads[0][0], n_tasks)
+            n = min(n, n_tasks * size)
+            may_cut = number in self._placing.placed[Lane.PROCESSES]
+            tasks += self._take(number, n, may_cut=may_cut)
+            left_s -= n * item_s
+            left_bytes -= n * item_bytes
             if ready[number]:
                 heads.append((ready[number][0], number))
                 heads.sort()
         return tasks, CALLER_SLICE_S - left_s
 
     def _expect(self, number: int) -> tuple[float, float]:
-        """Seconds and bytes to expect of a task, both > 0."""
+        """Seconds and bytes to expect of an item, both > 0."""
         statistics = self._placing.stages[number].statistics
         if not statistics.is_known:
             # A slice ends with the first task of which nothing is known: it may be
@@ -312,6 +345,18 @@ class Feeding:
         return sum(task < until for task in nsmallest(most, heap))
 
     # -- small things ---------------------------------------------------------------
+
+    def _take(self, number: int, n: int, *, may_cut: bool) -> list[int]:
+        """Take about `n` items of a stage."""
+        if self._graph.graph.rest_stage is None:
+            return self._graph.take(number, n)
+        cuts: list[tuple[int, int, int]] = []
+        tasks = self._graph.take_items(number, n, cuts, may_cut=may_cut)
+        for task, part, size in cuts:
+            self._actions.append(Cut(task, part, size))
+            if self._stage_of[task] == self._graph.graph.rest_stage:
+                self._placing.expect_rest()
+        return tasks
 
     def _run(
         self, worker: int, stage: int, tasks: list[int], *, watched: bool = False

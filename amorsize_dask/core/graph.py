@@ -2,6 +2,10 @@
 
 Tasks are the numbers 0 to n - 1 in the order of their priority: of two ready
 tasks the lower number goes first. All operations cost O(log n) a task at most.
+
+A task that works on a list item by item can be cut while it is ready: some of its items
+become a task of their own, a part. What is left of it runs when its parts are finished,
+and puts all together. So work is counted in items; a task that can't be cut is one.
 """
 
 from __future__ import annotations
@@ -11,6 +15,11 @@ from dataclasses import dataclass
 from heapq import heappop, heappush
 
 WAITING, READY, IN_FLIGHT, FINISHED = range(4)
+
+#: Share by which a task may have more items than asked for before it is cut. Smaller:
+#: a few items are cut off and put together again for nothing; larger: the last of the
+#: workers ends that much later.
+CUT_SLACK = 0.25
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,6 +39,13 @@ class Graph:
     caller_stages
         Stages that belong into the calling process: bookkeeping such as
         concatenations, which cost less than moving their data would.
+    n_items
+        For each task the items that it can be cut into, 1 if it can't be cut; empty
+        if none can.
+    rest_stage
+        The stage to which a task belongs once all its items are in parts: one of the
+        caller's, since it only puts together what is there. ``None`` if no task can
+        be cut.
     """
 
     dependencies: Sequence[Sequence[int]]
@@ -37,6 +53,8 @@ class Graph:
     n_stages: int
     wanted: frozenset[int]
     caller_stages: frozenset[int] = frozenset()
+    n_items: Sequence[int] = ()
+    rest_stage: int | None = None
 
     def __len__(self) -> int:
         return len(self.dependencies)
@@ -51,6 +69,8 @@ class GraphState:
         For each stage a heap of its ready tasks.
     ready_stages : set of int
         The stages that have ready tasks.
+    n_items_ready : list of int
+        For each stage the items of its ready tasks.
     n_ready : int
         Tasks that are ready.
     n_finished : int
@@ -62,6 +82,14 @@ class GraphState:
     def __init__(self, graph: Graph) -> None:
         n = len(graph)
         self.graph = graph
+        self.dependencies = graph.dependencies
+        self.stage_of = graph.stage_of
+        self._n_items: list[int] = list(graph.n_items) or [1] * n
+        if graph.rest_stage is not None:
+            # Parts are going to be added.
+            self.dependencies = list(graph.dependencies)
+            self.stage_of = list(graph.stage_of)
+        self.n_items_ready = [0] * graph.n_stages
         self.ready: list[list[int]] = [[] for _ in range(graph.n_stages)]
         self.ready_stages: set[int] = set()
         self.n_ready = 0
@@ -84,7 +112,11 @@ class GraphState:
     @property
     def is_finished(self) -> bool:
         """Whether every task is finished."""
-        return self.n_finished == len(self.graph)
+        return self.n_finished == len(self._state)
+
+    def n_items(self, task: int) -> int:
+        """Return the items that a task still has for itself."""
+        return self._n_items[task]
 
     def has_finished(self, task: int) -> bool:
         """Whether a task is finished."""
@@ -99,11 +131,101 @@ class GraphState:
             tasks = [heappop(heap) for _ in range(n)]
         if not self.ready[stage]:
             self.ready_stages.discard(stage)
+        n_items = self._n_items
         for task in tasks:
             self._state[task] = IN_FLIGHT
+            self.n_items_ready[stage] -= n_items[task]
         self.n_ready -= len(tasks)
         self.n_in_flight += len(tasks)
         return tasks
+
+    def take_items(
+        self, stage: int, n: int, cuts: list[tuple[int, int, int]], *, may_cut: bool
+    ) -> list[int]:
+        """Put ready tasks of a stage in flight, lowest numbers first.
+
+        Parameters
+        ----------
+        stage : int
+            One that has ready tasks.
+        n : int
+            Items that they should have together, >= 1.
+        cuts : list
+            The parts that had to be cut off are added to it: the task, the part, and
+            how many items that has.
+        may_cut : bool
+            Whether to cut a task that has many more. One of which parts are in flight
+            is cut in any case, since it could not run before these.
+
+        Returns
+        -------
+        list of int
+            At least one task. Without cuts they may have more items than asked for,
+            or fewer if the next one has too many.
+        """
+        heap, n_items = self.ready[stage], self._n_items
+        tasks: list[int] = []
+        while heap and n > 0:
+            task = heap[0]
+            size = n_items[task]
+            is_large = size > 1 and size > (1 + CUT_SLACK) * n
+            if self._n_missing[task] or (is_large and may_cut):
+                size = min(size, n) if is_large and may_cut else size
+                part = self._cut(task, size)
+                cuts.append((task, part, size))
+                tasks.append(part)
+            elif is_large and tasks:
+                break
+            else:
+                heappop(heap)
+                self._put_in_flight(task, stage)
+                tasks.append(task)
+            n -= size
+        if not heap:
+            self.ready_stages.discard(stage)
+        return tasks
+
+    def _put_in_flight(self, task: int, stage: int) -> None:
+        self._state[task] = IN_FLIGHT
+        self.n_ready -= 1
+        self.n_in_flight += 1
+        self.n_items_ready[stage] -= self._n_items[task]
+
+    def _cut(self, task: int, n: int) -> int:
+        """Cut `n` items off the first ready task of its stage, as a part in flight.
+
+        Without any items left the task waits for its parts.
+        """
+        graph = self.graph
+        stage = self.stage_of[task]
+        assert self._state[task] == READY
+        assert graph.rest_stage is not None
+        part = len(self._state)
+        needed = graph.dependencies[task]
+        self.dependencies.append(needed)  # type: ignore[attr-defined] # see __init__
+        for dependency in needed:
+            self._dependents[dependency].append(part)
+            self._n_users[dependency] += 1
+        self._dependents.append([task])
+        self._n_users.append(1)
+        self._n_missing.append(0)
+        self._state.append(IN_FLIGHT)
+        self.n_in_flight += 1
+        self._n_items.append(n)
+        self.stage_of.append(stage)  # type: ignore[attr-defined] # see __init__
+        self.dependencies[task] = [*self.dependencies[task], part]  # type: ignore[index]
+        self._n_missing[task] += 1
+        self._n_items[task] -= n
+        self.n_items_ready[stage] -= n
+        if not self._n_items[task]:
+            heap = self.ready[stage]
+            assert heap[0] == task
+            heappop(heap)
+            self._state[task] = WAITING
+            self.n_ready -= 1
+            self._n_items[task] = 1
+            self.stage_of[task] = graph.rest_stage  # type: ignore[index]
+        return part
 
     def put_back(self, tasks: Iterable[int]) -> None:
         """Make tasks that were in flight ready again."""
@@ -121,9 +243,10 @@ class GraphState:
         self.n_finished += 1
         for dependent in self._dependents[task]:
             self._n_missing[dependent] -= 1
-            if not self._n_missing[dependent]:
+            # One that was cut may be ready already, with what is left of it.
+            if not self._n_missing[dependent] and state[dependent] == WAITING:
                 self._make_ready(dependent)
-        for dependency in self.graph.dependencies[task]:
+        for dependency in self.dependencies[task]:
             n_users[dependency] -= 1
             if not n_users[dependency]:
                 dropped.append(dependency)
@@ -133,7 +256,8 @@ class GraphState:
     def _make_ready(self, task: int) -> None:
         self._state[task] = READY
         self.n_ready += 1
-        stage = self.graph.stage_of[task]
+        stage = self.stage_of[task]
+        self.n_items_ready[stage] += self._n_items[task]
         self.ready_stages.add(stage)
         heappush(self.ready[stage], task)
 
@@ -143,16 +267,25 @@ class GraphState:
         finished = [s == FINISHED for s in state]
         in_heaps = [task for heap in self.ready for task in heap]
         assert self.n_ready == len(in_heaps)
-        assert self.ready_stages == {graph.stage_of[task] for task in in_heaps}
+        assert self.ready_stages == {self.stage_of[task] for task in in_heaps}
         assert sorted(in_heaps) == [t for t, s in enumerate(state) if s == READY]
         for stage, heap in enumerate(self.ready):
-            assert all(graph.stage_of[task] == stage for task in heap)
+            assert all(self.stage_of[task] == stage for task in heap)
             assert all(heap[(i - 1) // 2] <= heap[i] for i in range(1, len(heap)))
+            assert self.n_items_ready[stage] == sum(self._n_items[t] for t in heap)
         assert self.n_finished == sum(finished)
         assert self.n_in_flight == state.count(IN_FLIGHT)
-        for task, dependencies in enumerate(graph.dependencies):
+        for task, dependencies in enumerate(self.dependencies):
             n_missing = sum(not finished[d] for d in dependencies)
             assert self._n_missing[task] == n_missing
-            assert (state[task] == WAITING) == (n_missing > 0)
+            n_parts_missing = sum(
+                not finished[d] for d in dependencies if d >= len(graph)
+            )
+            if state[task] == WAITING:
+                assert n_missing
+            else:
+                # One that was cut may be ready with what is left of it.
+                assert n_missing == n_parts_missing
+                assert not n_missing or state[task] == READY
             n_users = sum(not finished[d] for d in self._dependents[task])
             assert self._n_users[task] == n_users + (task in graph.wanted)

@@ -75,8 +75,8 @@ class Placing:
         self._workers = workers
         self._allowed = limits.allowed_lanes
         self._n_warm = n_warm
-        for stage in graph.graph.stage_of:
-            self.stages[stage].n_left += 1
+        for task, stage in enumerate(graph.graph.stage_of):
+            self.stages[stage].n_left += graph.n_items(task)
         for number in range(n_stages):
             self.place(number)
 
@@ -158,6 +158,13 @@ class Placing:
                 self.placed[stage.placement.lane].discard(number)
         elif stage.placement is None or stage.statistics.n_finished >= stage.next_look:
             self.place(number)
+
+    def expect_rest(self) -> None:
+        """Take note that a task is left that only puts its parts together."""
+        number = self._graph.graph.rest_stage
+        assert number is not None
+        self.stages[number].n_left += 1
+        self.placed[Lane.INLINE].add(number)
 
     def close(self, lane: Lane, reason: str) -> None:
         """Move all stages out of a lane that can't be used."""
@@ -247,7 +254,8 @@ class Placing:
         one task is taken to be like this stage's. Without them, each of many stages of
         few tasks would be too small for any lane.
         """
-        ready, mean_s = self._graph.ready, self.stages[number].statistics.mean_s
+        n_items_ready = self._graph.n_items_ready
+        mean_s = self.stages[number].statistics.mean_s
         if not mean_s:
             return 0
         total_s = 0.0
@@ -256,7 +264,7 @@ class Placing:
             if not statistics.is_known:
                 total_s += mean_s
             elif other in self.unplaced or other in self.placed[Lane.INLINE]:
-                total_s += statistics.mean_s * len(ready[other])
+                total_s += statistics.mean_s * n_items_ready[other]
         return round(total_s / mean_s)
 
     def _gil_matters(self, number: int) -> bool:

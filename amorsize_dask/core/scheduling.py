@@ -62,7 +62,7 @@ class Scheduling:
         self, graph: Graph, machine: Machine, limits: Limits, *, n_warm: int = 0
     ) -> None:
         self._graph = GraphState(graph)
-        self._stage_of = graph.stage_of
+        self._stage_of = self._graph.stage_of
         self._workers = Workers(_choose_side_lane(limits))
         self._placing = Placing(self._graph, self._workers, machine, limits, n_warm)
         self._feeding = Feeding(
@@ -135,6 +135,8 @@ class Scheduling:
         batch = self._workers.finish(event.worker)
         lane = self._workers[event.worker].lane
         dropped: list[int] = []
+        n_items_of = self._graph.n_items
+        n_items = sum(map(n_items_of, batch))
         touched = {self._stage_of[task] for task in batch}
         is_watched = self._watch(batch, event)
         is_crowded = is_watched or self._feeding.is_crowded(event.worker, batch)
@@ -142,9 +144,11 @@ class Scheduling:
             task = outcome.task
             self._graph.finish(task, dropped)
             stage = self.stages[self._stage_of[task]]
-            stage.n_left -= 1
+            stage.n_left -= n_items_of(task)
             stage.suspects.pop(task, None)
-            stage.statistics.add(outcome, lane, is_crowded=is_crowded)
+            stage.statistics.add(
+                outcome, lane, n_items=n_items_of(task), is_crowded=is_crowded
+            )
         for number in touched:
             stage = self.stages[number]
             if event.worker == SIDE:
@@ -152,7 +156,7 @@ class Scheduling:
                 stage.statistics.end_glimpse()
                 stage.sampling = False
             if event.in_bytes and batch:
-                stage.statistics.add_in_bytes(event.in_bytes / len(batch))
+                stage.statistics.add_in_bytes(event.in_bytes / n_items)
             self._placing.look_again(number)
         if dropped:
             self._actions.append(Drop(dropped))
@@ -165,7 +169,7 @@ class Scheduling:
         if event.gil_fraction is not None and is_watched:
             statistics.watch(event.gil_fraction, event.cpu_fraction)
         statistics.add_glimpse(
-            event.seconds / len(batch),
+            event.seconds / sum(map(self._graph.n_items, batch)),
             event.cpu_fraction,
             is_crowded=is_watched or self._feeding.is_crowded(SIDE, batch),
         )
@@ -250,8 +254,9 @@ class Scheduling:
         assert len(in_flight) == len(set(in_flight)) == self._graph.n_in_flight
         for number, stage in enumerate(self.stages):
             n_left = sum(
-                s == number and not self._graph.has_finished(task)
+                self._graph.n_items(task)
                 for task, s in enumerate(self._stage_of)
+                if s == number and not self._graph.has_finished(task)
             )
             assert stage.n_left == n_left
             lanes = [lane for lane in Lane if number in self._placing.placed[lane]]

@@ -29,7 +29,7 @@ class Stage:
         #: come back, and what they answered.
         self.barred: dict[Lane, int] = {}
         self.reasons: list[str] = []
-        #: Unfinished tasks.
+        #: Unfinished tasks, by their items.
         self.n_left = 0
         #: Those of them that were running when their worker died, and how it ended.
         #: They may be what killed it, so the stage stays out of the calling process

@@ -17,8 +17,9 @@ FIRST_SPREAD = 0.5
 class StageStatistics:
     """Fading means of the outcomes of one stage.
 
-    A mean over the first `WINDOW` outcomes is the plain mean; after that each new
-    outcome counts ``1 / WINDOW``.
+    They are per item of work: a task that could be cut counts as the items that it
+    had, any other one as one. A mean over the first `WINDOW` outcomes is the plain
+    mean; after that each new outcome counts ``1 / WINDOW`` at least.
     """
 
     __slots__ = (
@@ -30,21 +31,24 @@ class StageStatistics:
         "_glimpse_s",
         "_in_bytes",
         "_mean_s",
-        "_n_cpu",
-        "_n_sized",
+        "_n_items_counted",
+        "_n_items_cpu",
+        "_n_items_sized",
         "_variance",
         "gil_fraction",
         "n_by_lane",
         "n_counted",
         "n_finished",
+        "n_items_finished",
         "out_bytes",
         "peak_bytes",
         "seconds_by_lane",
     )
 
     def __init__(self) -> None:
-        #: Finished tasks, and those of them whose seconds count.
+        #: Finished tasks, their items, and those of the tasks whose seconds count.
         self.n_finished = 0
+        self.n_items_finished = 0
         self.n_counted = 0
         #: Share of the time in which the GIL is held; ``None``: not measured.
         self.gil_fraction: float | None = None
@@ -58,8 +62,9 @@ class StageStatistics:
         self._mean_s = 0.0
         self._variance = 0.0
         self._cpu_s = 0.0
-        self._n_cpu = 0
-        self._n_sized = 0
+        self._n_items_counted = 0
+        self._n_items_cpu = 0
+        self._n_items_sized = 0
         # Of the mean seconds, those in which a task lacked the GIL; and the share of
         # the others in which it computed, while it was watched.
         self._crowded_s = 0.0
@@ -76,7 +81,7 @@ class StageStatistics:
 
     @property
     def mean_s(self) -> float:
-        """Mean seconds of a task.
+        """Mean seconds of an item.
 
         An unfinished one counts with twice the time that it has taken so far, since
         half of all looks fall into the first half of a task.
@@ -86,7 +91,7 @@ class StageStatistics:
     @property
     def cpu_fraction(self) -> float:
         """Share of its seconds in which a task computes."""
-        if not self._n_cpu or self._mean_s <= 0:
+        if not self._n_items_cpu or self._mean_s <= 0:
             return self._glimpse_cpu_fraction
         return min(1.0, self._cpu_s / self._mean_s)
 
@@ -95,42 +100,55 @@ class StageStatistics:
         """Seconds of work that this stage has had, as far as is known."""
         return sum(self.seconds_by_lane.values()) + self._glimpse_s
 
-    def add(self, outcome: Outcome, lane: Lane, *, is_crowded: bool = False) -> None:
-        """Count a finished task.
+    def add(
+        self,
+        outcome: Outcome,
+        lane: Lane,
+        *,
+        n_items: int = 1,
+        is_crowded: bool = False,
+    ) -> None:
+        """Count a finished task of `n_items` items.
 
         In threads a task's seconds contain its waiting for the GIL and for a core,
         so they only count while nothing better is known. `is_crowded` says that it may
         have had to wait for the GIL elsewhere, too.
         """
         self.n_finished += 1
+        self.n_items_finished += n_items
         self.n_by_lane[lane] = self.n_by_lane.get(lane, 0) + 1
         self.seconds_by_lane[lane] = (
             self.seconds_by_lane.get(lane, 0.0) + outcome.seconds
         )
         if outcome.out_bytes is not None:
-            self._n_sized += 1
-            self.out_bytes += (outcome.out_bytes - self.out_bytes) / min(
-                self._n_sized, WINDOW
+            self._n_items_sized += n_items
+            self.out_bytes += _weigh(n_items, self._n_items_sized) * (
+                outcome.out_bytes / n_items - self.out_bytes
             )
         if outcome.peak_bytes is not None and outcome.peak_bytes > self.peak_bytes:
             self.peak_bytes = outcome.peak_bytes
         if lane is Lane.THREADS and self.n_counted and self.gil_fraction is not None:
             return
         self.n_counted += 1
-        weight = 1 / min(self.n_counted, WINDOW)
-        delta = outcome.seconds - self._mean_s
+        self._n_items_counted += n_items
+        weight = _weigh(n_items, self._n_items_counted)
+        delta = outcome.seconds / n_items - self._mean_s
         self._mean_s += weight * delta
         crowded_s = 0.0
         if is_crowded and outcome.cpu_s is not None:
             crowded_s = self._expect_crowded_s(outcome.seconds, outcome.cpu_s)
-        self._crowded_s += weight * (crowded_s - self._crowded_s)
-        self._variance = (1 - weight) * (self._variance + weight * delta * delta)
+        self._crowded_s += weight * (crowded_s / n_items - self._crowded_s)
+        # What is seen is a mean of n items, which spreads less than they do.
+        squared = n_items * delta * delta
+        self._variance = (1 - weight) * (self._variance + weight * squared)
         if outcome.cpu_s is not None:
-            self._n_cpu += 1
-            self._cpu_s += (outcome.cpu_s - self._cpu_s) / min(self._n_cpu, WINDOW)
+            self._n_items_cpu += n_items
+            self._cpu_s += _weigh(n_items, self._n_items_cpu) * (
+                outcome.cpu_s / n_items - self._cpu_s
+            )
 
     def add_in_bytes(self, in_bytes: float) -> None:
-        """Count the bytes that were sent for a task."""
+        """Count the bytes that were sent for an item."""
         self._in_bytes += (
             (in_bytes - self._in_bytes) / WINDOW if self._in_bytes else (in_bytes)
         )
@@ -148,7 +166,7 @@ class StageStatistics:
     def add_glimpse(
         self, seconds: float, cpu_fraction: float, *, is_crowded: bool = False
     ) -> None:
-        """Take note of a task that has run for `seconds` and goes on."""
+        """Take note of a task that goes on and has run for `seconds` an item."""
         self._glimpse_s = seconds
         self._glimpse_cpu_fraction = cpu_fraction
         self._glimpse_crowded_s = 0.0
@@ -180,7 +198,7 @@ class StageStatistics:
         return max(0.0, seconds - cpu_s / self._alone_cpu_fraction)
 
     def workload(self, n_tasks: int) -> Workload:
-        """Return these measurements for `n_tasks` tasks that are left."""
+        """Return these measurements for what is left, by items: `n_tasks` of them."""
         mean_s = self.mean_s
         is_spread_known = self.n_counted > 1
         std_s = self._variance**0.5 if is_spread_known else FIRST_SPREAD * mean_s
@@ -197,3 +215,8 @@ class StageStatistics:
             out_bytes=self.out_bytes,
             peak_bytes=self.peak_bytes,
         )
+
+
+def _weigh(n_items: int, n_items_so_far: int) -> float:
+    """Return what new items weigh in a mean over all so far, these included."""
+    return max(n_items / n_items_so_far, 1 / WINDOW)

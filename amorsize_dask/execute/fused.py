@@ -11,7 +11,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
-from amorsize_dask.execute.graph import Key, Node
+from amorsize_dask.execute.node import Key, Node
 
 
 @dataclass(slots=True)

@@ -2,23 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, cast
 
 from amorsize_dask.core.graph import Graph
-
-#: A Dask key: a string, a number or a tuple of these.
-Key = Hashable
-
-#: What runs a task: called with the values of its dependencies by key. Dask's graph
-#: nodes are such callables; they are pickled to be sent to a worker.
-Node = Callable[[Mapping[Any, Any]], Any]
+from amorsize_dask.execute.node import Key, Node
+from amorsize_dask.execute.parts import Rest
+from amorsize_dask.execute.recipe import Piece
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True)
 class TaskGraph:
-    """A lowered graph.
+    """A lowered graph. While it runs, only `cut` changes it.
 
     Attributes
     ----------
@@ -38,16 +34,49 @@ class TaskGraph:
         Targets are keys of tasks or of constants, never aliases themselves.
     stages
         For each stage its name, for people: the prefix of its keys.
+    stage_of
+        For each task the number of its stage.
     """
 
     graph: Graph
-    keys: Sequence[Key]
-    nodes: Sequence[Node]
-    arguments: Sequence[Sequence[Key]]
+    keys: list[Key]
+    nodes: list[Node]
+    arguments: list[Sequence[Key]]
     constants: Mapping[Key, Any]
     aliases: Mapping[Key, Key]
     stages: Sequence[str]
 
+    stage_of: Sequence[int] = field(init=False)
+
+    def __post_init__(self) -> None:
+        stage_of = self.graph.stage_of
+        self.stage_of = stage_of if self.graph.rest_stage is None else list(stage_of)
+
     def stage_name(self, task: int) -> str:
         """Return the name of a task's stage."""
-        return self.stages[self.graph.stage_of[task]]
+        return self.stages[self.stage_of[task]]
+
+    def cut(self, task: int, part: int, n_items: int) -> None:
+        """Make a task of the first items that another one still has.
+
+        Parameters
+        ----------
+        task : int
+            One whose node is a piece that can be cut, or what is left of one.
+        part : int
+            The new task's number.
+        n_items : int
+            How many items it gets, 1 or more and at most those that are left.
+        """
+        assert part == len(self.keys)
+        node = self.nodes[task]
+        rest = node if isinstance(node, Rest) else Rest(cast(Piece, node))
+        own = self.arguments[task][: len(self.arguments[task]) - len(rest.keys)]
+        key = ("amorsize-part", part)
+        new, rest = rest.cut(n_items, key)
+        self.keys.append(key)
+        self.nodes.append(new)
+        self.arguments.append(own)
+        cast(list[int], self.stage_of).append(self.stage_of[task])
+        self.nodes[task] = rest
+        self.arguments[task] = [*own, *rest.keys]

@@ -30,6 +30,7 @@ from amorsize_dask.core.events import (
     SIDE,
     Action,
     BatchDone,
+    Cut,
     Drop,
     Event,
     GiveUp,
@@ -188,6 +189,8 @@ class Execution:
             match action:
                 case Run():
                     events += self._give(action)
+                case Cut():
+                    self._tasks.cut(action.task, action.part, action.n_items)
                 case StartWorkers():
                     events += self._start_workers(action)
                 case Drop():
@@ -295,7 +298,7 @@ class Execution:
     # -- results --------------------------------------------------------------------
 
     def _take_result(self, result: BatchResult, lane: Lane, worker_id: str) -> None:
-        stage_of = self._tasks.graph.stage_of
+        stage_of = self._tasks.stage_of
         for i, (outcome, value) in enumerate(
             zip(result.outcomes, result.values, strict=True)
         ):
@@ -317,7 +320,7 @@ class Execution:
         """Measure what it would cost to run a sampled task elsewhere, on the first."""
         if not done.outcomes or done.outcomes[0].seconds < SIZE_S:
             return []
-        stage = self._tasks.graph.stage_of[done.outcomes[0].task]
+        stage = self._tasks.stage_of[done.outcomes[0].task]
         if stage in self._weighed:
             return []
         self._weighed.add(stage)

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from itertools import chain
 from typing import Any
 
-from amorsize_dask.execute.graph import Key
+from amorsize_dask.execute.node import Key
 from amorsize_dask.execute.recipe import Piece, Recipe
 
 
@@ -40,46 +40,57 @@ class Rest:
 
     Parameters
     ----------
-    part : Part
-        The items that no other part has; they are gone through here.
+    piece : Piece
+        One whose recipe has a cut.
+    start : int
+        Items that were cut off; those after them are gone through here.
     keys : sequence of key
-        Under which the results of the parts before are found, in order.
+        Under which the parts' results are found, in order.
     """
 
-    __slots__ = ("keys", "part")
+    __slots__ = ("keys", "piece", "start")
 
-    def __init__(self, part: Part, keys: Sequence[Key]) -> None:
-        self.part = part
+    def __init__(self, piece: Piece, start: int = 0, keys: Sequence[Key] = ()) -> None:
+        self.piece = piece
+        self.start = start
         self.keys = keys
 
     def __call__(self, values: Mapping[Key, Any]) -> Any:
         """Return the piece's value."""
-        recipe, arguments = self.part.recipe, self.part.arguments
+        recipe = self.piece.recipe
+        arguments = _slice(self.piece, self.start, None)
         before = chain.from_iterable(values[key] for key in self.keys)
         items = chain(before, recipe.start(arguments, values))
         return recipe.finish(arguments, values, items)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return Rest, (self.part, self.keys)
+        piece = Piece(self.piece.recipe, _slice(self.piece, self.start, None))
+        return Rest, (piece, 0, self.keys)
+
+    def cut(self, n: int, key: Key) -> tuple[Part, Rest]:
+        """Cut off the next `n` items.
+
+        Parameters
+        ----------
+        n : int
+            How many; at most those that are left.
+        key : key
+            Under which the part's result is going to be found.
+
+        Returns
+        -------
+        Part, Rest
+            The part, and what is left now.
+        """
+        stop = self.start + n
+        part = Part(self.piece.recipe, _slice(self.piece, self.start, stop))
+        return part, Rest(self.piece, stop, (*self.keys, key))
 
 
-def cut(piece: Piece | Part, n: int) -> tuple[Part, Part]:
-    """Cut the first `n` items off a piece or a part; return both parts.
-
-    Parameters
-    ----------
-    piece : Piece or Part
-        One whose recipe has a cut.
-    n : int
-        Items of the first part, 0 to all.
-    """
+def _slice(piece: Piece, start: int, stop: int | None) -> tuple[Any, ...]:
+    """Return the arguments of a piece with some of its items."""
     where = piece.recipe.cut
     assert where is not None
-    source = piece.arguments[where.source]
-    before = tuple(piece.arguments[: where.source])
-    after = tuple(piece.arguments[where.source + 1 :])
-    first, second = (
-        Part(piece.recipe, (*before, items, *after))
-        for items in (source[:n], source[n:])
-    )
-    return first, second
+    arguments = list(piece.arguments)
+    arguments[where.source] = arguments[where.source][start:stop]
+    return tuple(arguments)

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from amorsize_dask.execute.graph import Key
+from amorsize_dask.execute.node import Key
 
 
 class Step(NamedTuple):

@@ -176,22 +176,26 @@ def _lane_records(
 
 def _stage_records(tasks: TaskGraph, scheduling: Scheduling) -> tuple[StageRecord, ...]:
     records = []
-    for name, stage in zip(tasks.stages, scheduling.stages, strict=True):
+    rest_stage = tasks.graph.rest_stage
+    for number, stage in enumerate(scheduling.stages):
         statistics = stage.statistics
+        if number == rest_stage and not statistics.n_finished:
+            continue
         workload = statistics.workload(0)
+        n_items = statistics.n_items_finished / max(1, statistics.n_finished)
         records.append(
             StageRecord(
-                name=name,
+                name=tasks.stages[number],
                 n_tasks=statistics.n_finished,
                 lanes={str(lane): n for lane, n in statistics.n_by_lane.items()},
-                mean_s=workload.mean_s,
+                mean_s=n_items * workload.mean_s,
                 cpu_fraction=workload.cpu_fraction,
                 # Noise makes it seem larger; no one holds the GIL without computing.
                 gil_fraction=None
                 if statistics.gil_fraction is None
                 else workload.gil_fraction,
-                in_bytes=workload.in_bytes,
-                out_bytes=workload.out_bytes,
+                in_bytes=n_items * workload.in_bytes,
+                out_bytes=n_items * workload.out_bytes,
                 peak_bytes=workload.peak_bytes,
             )
         )

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from amorsize_dask.execute.batch import Item
-from amorsize_dask.execute.graph import Key, TaskGraph
+from amorsize_dask.execute.graph import TaskGraph
+from amorsize_dask.execute.node import Key
 
 
 class Store:

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from amorsize_dask.execute.graph import Key, TaskGraph
+from amorsize_dask.execute.graph import TaskGraph
+from amorsize_dask.execute.node import Key
 from amorsize_dask.lowering.bags import shorten
 from amorsize_dask.lowering.collector import collector_paused
 from amorsize_dask.lowering.expression import materialize, quote_values

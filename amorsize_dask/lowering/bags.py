@@ -13,7 +13,7 @@ from typing import Any
 
 from dask._task_spec import Alias, DataNode, GraphNode, convert_legacy_task
 
-from amorsize_dask.execute.graph import Key
+from amorsize_dask.execute.node import Key
 from amorsize_dask.lowering.chains import chain, inline_sources, make_lazy
 from amorsize_dask.lowering.columns import Column, Constant, Reference, references
 from amorsize_dask.lowering.groups import Group, Sorted, sort

@@ -15,7 +15,7 @@ from typing import Any
 
 from dask._task_spec import Task
 
-from amorsize_dask.execute.graph import Key
+from amorsize_dask.execute.node import Key
 from amorsize_dask.execute.recipe import COPIERS, MAKERS, Piece, Recipe
 from amorsize_dask.lowering.aliases import Resolution
 from amorsize_dask.lowering.functions import function_of, look_up, unwrap

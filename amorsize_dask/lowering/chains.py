@@ -14,7 +14,7 @@ from itertools import chain as concatenate
 from itertools import count
 from typing import Any
 
-from amorsize_dask.execute.graph import Key
+from amorsize_dask.execute.node import Key
 from amorsize_dask.lowering.columns import (
     Call,
     Column,

@@ -29,7 +29,7 @@ from dask._task_spec import (
     Tuple,
 )
 
-from amorsize_dask.execute.graph import Key
+from amorsize_dask.execute.node import Key
 from amorsize_dask.lowering.traversal import RUN_FUSED
 
 #: Items of a container from which on it is looked at as a whole, before one by one.

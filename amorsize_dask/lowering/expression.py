@@ -15,7 +15,7 @@ from dask.core import istask
 from dask.utils import ensure_dict
 
 from amorsize_dask.errors import ArgumentError
-from amorsize_dask.execute.graph import Key
+from amorsize_dask.execute.node import Key
 
 
 def materialize(dsk: Any) -> dict[Key, Any]:

@@ -10,7 +10,7 @@ from typing import Any
 from dask._task_spec import Alias, DataNode, GraphNode, Task, TaskRef
 
 from amorsize_dask.execute.fused import Call, Chain, Subgraph
-from amorsize_dask.execute.graph import Key, Node
+from amorsize_dask.execute.node import Key, Node
 from amorsize_dask.execute.recipe import Piece
 from amorsize_dask.lowering.traversal import RUN_FUSED
 

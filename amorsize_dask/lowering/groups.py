@@ -12,7 +12,7 @@ from typing import Any
 from dask._task_spec import GraphNode, Task, TaskRef
 from dask.utils import key_split
 
-from amorsize_dask.execute.graph import Key
+from amorsize_dask.execute.node import Key
 from amorsize_dask.lowering.columns import (
     Call,
     Container,

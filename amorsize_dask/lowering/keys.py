@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from amorsize_dask.execute.graph import Key
+from amorsize_dask.execute.node import Key
 
 
 def flatten(keys: Any) -> list[Key]:

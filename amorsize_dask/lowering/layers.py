@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from importlib.metadata import version
 from typing import Any, TypeVar
 
-from amorsize_dask.execute.graph import Key
+from amorsize_dask.execute.node import Key
 from amorsize_dask.lowering.functions import look_up
 
 Read = TypeVar("Read")

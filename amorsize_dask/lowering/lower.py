@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from itertools import pairwise
 from typing import Any
@@ -10,7 +10,8 @@ from typing import Any
 from dask._task_spec import GraphNode
 
 from amorsize_dask.core.graph import Graph
-from amorsize_dask.execute.graph import Key, Node, TaskGraph
+from amorsize_dask.execute.graph import TaskGraph
+from amorsize_dask.execute.node import Key, Node
 from amorsize_dask.execute.recipe import Piece
 from amorsize_dask.lowering.aliases import Resolution, resolve
 from amorsize_dask.lowering.bookkeeping import find_bookkeeping
@@ -19,6 +20,9 @@ from amorsize_dask.lowering.keys import flatten
 from amorsize_dask.lowering.priority import prioritize
 from amorsize_dask.lowering.stages import find_stages
 from amorsize_dask.lowering.traversal import Traversal
+
+#: The stage of what puts the parts of tasks that were cut together again.
+REST = "parts"
 
 
 def lower(dsk: Mapping[Key, Any], keys: Any, *, fuse: bool = True) -> TaskGraph:
@@ -105,17 +109,29 @@ def _assemble(
     # Other aliases lead to links inside of chains.
     findable = constants.keys() | {chain[-1] for chain in chains}
     stages = find_stages(chains, keys, nodes, bookkeeping)
+    names, caller_stages, n_items = (
+        stages.names,
+        stages.bookkeeping,
+        _count(chains, nodes),
+    )
+    rest_stage = None
+    if n_items:
+        rest_stage = len(names)
+        names = [*names, REST]
+        caller_stages |= {rest_stage}
     return TaskGraph(
         graph=Graph(
             dependencies=dependencies,
             stage_of=stages.stage_of,
-            n_stages=len(stages.names),
+            n_stages=len(names),
             wanted=frozenset(
                 task
                 for task, chain in enumerate(chains)
                 if chain[-1] in resolution.wanted
             ),
-            caller_stages=stages.bookkeeping,
+            caller_stages=caller_stages,
+            n_items=n_items,
+            rest_stage=rest_stage,
         ),
         keys=[known_as[chain[-1]] for chain in chains],
         nodes=_make_nodes(traversal, resolution, chains),
@@ -129,8 +145,20 @@ def _assemble(
             for number in sorted(traversal.aliases)
             if targets[number] in findable and known_as[targets[number]] != keys[number]
         },
-        stages=stages.names,
+        stages=names,
     )
+
+
+def _count(chains: list[list[int]], nodes: Sequence[GraphNode | Piece]) -> list[int]:
+    """Return for each task the items that it can be cut into; empty if none can."""
+    n_items = [1] * len(chains)
+    can_be_cut = False
+    for task, chain in enumerate(chains):
+        node = nodes[chain[0]]
+        if len(chain) == 1 and type(node) is Piece and node.recipe.cut is not None:
+            n_items[task] = max(1, node.n_items)
+            can_be_cut |= n_items[task] > 1
+    return n_items if can_be_cut else []
 
 
 def _order(

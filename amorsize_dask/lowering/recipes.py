@@ -67,7 +67,15 @@ _GATHERING = (
     "dask.bag.chunk:var_chunk",
     "dask.bag.core:reify",
     "dask.bag.core:chunk_distinct",
+    "dask.bag.core:dictitems",
+    "dask.bag.core:finalize",
+    "dask.bag.core:finalize_item",
+    "dask.bag.core:merge_distinct",
+    "dask.bag.core:merge_frequencies",
 )
+
+#: What calls a function, its first argument, with its second.
+_CALLING = ("dask.bag.core:empty_safe_apply", "dask.bag.core:empty_safe_aggregate")
 
 
 def make_pieces(name: str, links: Sequence[Expression], n: int) -> list[Piece]:
@@ -124,6 +132,7 @@ class _Compiler:
         self._sources: set[int] = set()
         self._elementwise = {id(look_up(n)): at for n, at in _ELEMENTWISE.items()}
         self._gathering = {id(look_up(name)) for name in _GATHERING} - {id(None)}
+        self._calling = {id(look_up(name)) for name in _CALLING} - {id(None)}
         self._harmless = {id(look_up(name)) for name in _HARMLESS}
 
     def compile(self, link: Expression) -> None:
@@ -206,12 +215,13 @@ class _Compiler:
             if number < start:
                 continue
             called = self._find_constant(function)
-            if called is look_up("dask.bag.core:empty_safe_apply") and positional:
+            if id(called) in self._calling and positional:
                 called = self._find_constant(positional[0])
                 positional = positional[1:]
-            if id(called) not in self._gathering or keywords:
+            if keywords or not positional or positional[0] != place:
                 return False
-            if not positional or positional[0] != place:
+            is_in_list = called is MAKERS[list] and len(positional) == 1
+            if id(called) not in self._gathering and not is_in_list:
                 return False
             place = ("step", number)
         return True

@@ -10,7 +10,7 @@ from typing import Any
 from dask._task_spec import GraphNode
 from dask.utils import funcname, key_split
 
-from amorsize_dask.execute.graph import Key
+from amorsize_dask.execute.node import Key
 from amorsize_dask.execute.recipe import Piece
 from amorsize_dask.lowering.functions import function_of
 

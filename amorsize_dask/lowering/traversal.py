@@ -15,7 +15,7 @@ from dask._task_spec import (
     convert_legacy_task,
 )
 
-from amorsize_dask.execute.graph import Key
+from amorsize_dask.execute.node import Key
 from amorsize_dask.execute.recipe import Piece
 
 #: Runs the tasks that Dask has fused into one; they are its first argument.

@@ -20,6 +20,7 @@ from amorsize_dask.core.events import (
     SIDE,
     Action,
     BatchDone,
+    Cut,
     Drop,
     Event,
     GiveUp,
@@ -123,7 +124,8 @@ def simulate(
     if len(tasks) != len(graph):
         raise ValueError(f"{len(tasks)} simulated tasks for a graph of {len(graph)}")
     core = Scheduling(graph, machine, limits, n_warm=n_warm)
-    return _SimulatedMachine(core, tasks, machine, n_warm, faults).run()
+    edge = _SimulatedMachine(core, tasks, graph.n_items, machine, n_warm, faults)
+    return edge.run()
 
 
 class _SimulatedMachine:
@@ -133,12 +135,14 @@ class _SimulatedMachine:
         self,
         core: Scheduling,
         tasks: Sequence[SimulatedTask],
+        n_items: Sequence[int],
         machine: Machine,
         n_warm: int,
         faults: Faults,
     ) -> None:
         self._core = core
-        self._tasks = tasks
+        self._tasks = list(tasks)
+        self._n_items = list(n_items)
         self._costs = machine.costs
         self._n_warm = n_warm
         self._faults = faults
@@ -197,6 +201,8 @@ class _SimulatedMachine:
             match action:
                 case Run():
                     events += self._give(action)
+                case Cut():
+                    self._cut(action)
                 case StartWorkers():
                     events += self._start_workers(action)
                 case Drop():
@@ -210,6 +216,13 @@ class _SimulatedMachine:
             # The calling thread may have been busy; see what came meanwhile.
             events += self._receive()
         return events
+
+    def _cut(self, action: Cut) -> None:
+        task, n_left = self._tasks[action.task], self._n_items[action.task]
+        self._tasks.append(task.scale(action.n_items / n_left))
+        self._tasks[action.task] = task.scale(1 - action.n_items / n_left)
+        self._n_items[action.task] -= action.n_items
+        self._n_items.append(action.n_items)
 
     def _give(self, action: Run) -> list[Event]:
         number, batch = action.worker, action.tasks

@@ -27,6 +27,14 @@ class SimulatedTask(NamedTuple):
     #: Bytes of memory that it adds while it runs.
     peak_bytes: int = 0
 
+    def scale(self, fraction: float) -> SimulatedTask:
+        """Return a task with a share of this one's items."""
+        return self._replace(
+            seconds=fraction * self.seconds,
+            in_bytes=round(fraction * self.in_bytes),
+            out_bytes=round(fraction * self.out_bytes),
+        )
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Faults:
