@@ -4,9 +4,15 @@ Kept in step with ``docs/explanation/cost-model.md``.
 
 Symbols: R tasks left, each of t seconds with deviation s; c and g, the shares of t
 in which a task computes and holds the GIL; q, the seconds of t in which it may have
-waited for others in the caller; b bytes that travel for it; P cores (the physical
-ones, once tasks compute); n workers. d is what dispatching a task costs, i.e. the
-lane's round trip over the tasks of a batch. The end of a run leaves workers idle for
+waited for others in the caller; P cores (the physical ones, once tasks compute); n
+workers. d is what dispatching a task costs, i.e. the lane's round trip over the tasks
+of a batch. x is what each side, worker and caller, needs to move it: b bytes that
+travel, at v a second, and the handling of it as an object; where tasks are k items
+each, all of this is by item, and one that isn't a task of its own is handled for less::
+
+    x = b/v + max(task_s / k, item_s if k > 1)
+
+The end of a run leaves workers idle for
 about half a task, longer if tasks are uneven, and R equal tasks can't take less than
 ceil(R / n) rounds::
 
@@ -18,16 +24,16 @@ ceil(R / n) rounds::
                                      R (t g (1 + h) + d),    one GIL, handed over
                                      R t c / P )             P cores
 
-    processes   B + n r + max( rounds(R', n, t - q + b/v + d),   each worker by itself
-                               R' (b/v + d/2),                   the caller feeds them
-                               R' t c / P )                      P cores
+    processes   B + n r + max( rounds(R', n, t - q + x + d),   each worker by itself
+                               R' (x + d/2),                   the caller feeds them
+                               R' (t c + 2 x) / P )            P cores
 
 m workers are still to be started. B is the time until all are up (0 if they are), r
-the lane's round trip, which each worker's first batch pays, v bytes a second. During B
+the lane's round trip, which each worker's first batch pays. During B
 the u workers that are up already work; another comes up every e seconds and works; and
 the caller does what feeding them leaves it time for, if it may. So R' tasks are left::
 
-    R' = R - W - (B - W b/v) / t        W = (u B + e m (m - 1)/2) / (t - q + b/v),
+    R' = R - W - (B - W x) / t          W = (u B + e m (m - 1)/2) / (t - q + x),
                                             at most what the caller can feed meanwhile
 
 If none are left, those who work from the start do it all, or it takes until B.
@@ -112,6 +118,14 @@ def boot_s(costs: Costs, n_workers: int, n_up: int) -> float:
     return costs.boot_first_s + (n_missing - 1) * costs.boot_next_s
 
 
+def move_s(workload: Workload, costs: Costs) -> float:
+    """Seconds that worker and caller each need to move an item of work, x above."""
+    handling_s = costs.task_s / workload.n_items_a_task
+    if workload.n_items_a_task > 1:
+        handling_s = max(handling_s, costs.item_s)
+    return (workload.in_bytes + workload.out_bytes) / costs.bytes_per_s + handling_s
+
+
 def usable_cores(workload: Workload, machine: Machine) -> int:
     """Cores that help: two tasks that compute on one physical core gain little."""
     if workload.cpu_fraction > 0.5:
@@ -144,7 +158,7 @@ def _predict_processes(
     target_batch_s: float,
 ) -> float:
     costs, mean_s = machine.costs, workload.mean_s
-    transfer_s = (workload.in_bytes + workload.out_bytes) / costs.bytes_per_s
+    transfer_s = move_s(workload, costs)
     # In a process of its own a task has the GIL for itself.
     task_s = mean_s - workload.crowded_s + transfer_s
     wait_s = boot_s(costs, n, n_up)
@@ -173,7 +187,9 @@ def _predict_processes(
         + max(
             _rounds_s(n_tasks, n, task_s + dispatch_s, workload.std_s),
             n_tasks * (transfer_s + dispatch_s / 2),
-            n_tasks * mean_s * workload.cpu_fraction / usable_cores(workload, machine),
+            n_tasks
+            * (mean_s * workload.cpu_fraction + 2 * transfer_s)
+            / usable_cores(workload, machine),
         )
     )
 

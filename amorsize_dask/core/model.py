@@ -42,6 +42,11 @@ class Costs:
     hand_off_s: float = 40e-6
     #: Bytes per second that pass to or from a worker, pickling included.
     bytes_per_s: float = 400e6
+    #: Seconds that each task takes of the caller, and as much of the worker, to be sent
+    #: and come back with others in a batch.
+    task_s: float = 15e-6
+    #: The same for an item that goes in a list with others.
+    item_s: float = 100e-9
 
     def __post_init__(self) -> None:
         for name in self.__slots__:
@@ -109,7 +114,8 @@ class Limits:
 class Workload:
     """A stage's work that is left, as far as it has been measured."""
 
-    #: Tasks left, >= 0.
+    #: Tasks left, >= 0; if they can be cut, their items, and all that follows is by
+    #: item.
     n_tasks: int
     #: Mean and standard deviation of a task's seconds.
     mean_s: float
@@ -125,6 +131,8 @@ class Workload:
     out_bytes: float = 0.0
     #: Bytes of memory that a running task adds at its peak.
     peak_bytes: float = 0.0
+    #: Items that a task has, >= 1.
+    n_items_a_task: float = 1.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -75,8 +75,12 @@ class Placing:
         self._workers = workers
         self._allowed = limits.allowed_lanes
         self._n_warm = n_warm
-        for task, stage in enumerate(graph.graph.stage_of):
-            self.stages[stage].n_left += graph.n_items(task)
+        n_tasks = [0] * n_stages
+        for task, number in enumerate(graph.graph.stage_of):
+            n_tasks[number] += 1
+            self.stages[number].n_left += graph.n_items(task)
+        for stage, n in zip(self.stages, n_tasks, strict=True):
+            stage.n_items_a_task = stage.n_left / n if n else 1.0
         for number in range(n_stages):
             self.place(number)
 
@@ -197,7 +201,7 @@ class Placing:
 
     def _choose(self, number: int, lanes: tuple[Lane, ...]) -> Placement:
         stage = self.stages[number]
-        own = stage.statistics.workload(stage.n_left)
+        own = stage.workload()
         workload = replace(own, n_tasks=own.n_tasks + self._count_company(number))
         n_up = {lane: self._workers.count_up(lane) for lane in Lane}
         n_up[Lane.PROCESSES] = max(n_up[Lane.PROCESSES], self._n_warm)
@@ -309,7 +313,7 @@ class Placing:
                 Decision(
                     stage=number,
                     placement=placement,
-                    workload=stage.statistics.workload(stage.n_left) if known else None,
+                    workload=stage.workload() if known else None,
                     n_finished=self._graph.n_finished,
                 )
             )

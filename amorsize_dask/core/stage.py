@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from amorsize_dask.core.model import Lane, Placement
+from amorsize_dask.core.model import Lane, Placement, Workload
 from amorsize_dask.core.statistics import StageStatistics
 
 
@@ -11,6 +11,7 @@ class Stage:
 
     __slots__ = (
         "barred",
+        "n_items_a_task",
         "n_left",
         "n_losses",
         "n_recorded",
@@ -31,6 +32,8 @@ class Stage:
         self.reasons: list[str] = []
         #: Unfinished tasks, by their items.
         self.n_left = 0
+        #: Items that each of its tasks has, in the mean.
+        self.n_items_a_task = 1.0
         #: Those of them that were running when their worker died, and how it ended.
         #: They may be what killed it, so the stage stays out of the calling process
         #: while there are any.
@@ -43,3 +46,7 @@ class Stage:
         self.n_recorded = 0
         #: Finished tasks at which to look at the placement again.
         self.next_look = 1
+
+    def workload(self) -> Workload:
+        """Return what is left to do."""
+        return self.statistics.workload(self.n_left, self.n_items_a_task)

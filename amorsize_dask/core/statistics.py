@@ -197,7 +197,7 @@ class StageStatistics:
             return 0.0
         return max(0.0, seconds - cpu_s / self._alone_cpu_fraction)
 
-    def workload(self, n_tasks: int) -> Workload:
+    def workload(self, n_tasks: int, n_items_a_task: float = 1.0) -> Workload:
         """Return these measurements for what is left, by items: `n_tasks` of them."""
         mean_s = self.mean_s
         is_spread_known = self.n_counted > 1
@@ -214,6 +214,7 @@ class StageStatistics:
             in_bytes=self._in_bytes,
             out_bytes=self.out_bytes,
             peak_bytes=self.peak_bytes,
+            n_items_a_task=n_items_a_task,
         )
 
 

@@ -250,9 +250,19 @@ class _SimulatedMachine:
         if refused:
             return [Unshippable(number, refused, "task", "it is marked so")]
         n_bytes = sum(self._tasks[task].in_bytes for task in batch)
-        self._spend(self._costs.round_trip_s / 4 + n_bytes / self._costs.bytes_per_s)
+        self._spend(
+            self._costs.round_trip_s / 4
+            + n_bytes / self._costs.bytes_per_s
+            + self._handling_s(batch) / 2
+        )
         worker.give(batch)
         return []
+
+    def _handling_s(self, batch: list[int]) -> float:
+        """Seconds that tasks cost the caller as objects, and a worker as much."""
+        costs = self._costs
+        n_items = sum(self._n_items[t] for t in batch) if self._n_items else 0
+        return len(batch) * costs.task_s + n_items * costs.item_s
 
     def _start_workers(self, action: StartWorkers) -> list[Event]:
         lane, numbers = action.lane, action.workers
@@ -361,6 +371,7 @@ class _SimulatedMachine:
             done.in_bytes = sum(self._tasks[task].in_bytes for task in batch)
             n_bytes = sum(self._tasks[task].out_bytes for task in batch)
             seconds = costs.round_trip_s / 4 + n_bytes / costs.bytes_per_s
+            seconds += self._handling_s(batch) / 2
         elif number != CALLER:
             seconds = costs.hand_off_s / 4
         if number == SIDE:

@@ -44,6 +44,8 @@ def machines(draw: st.DrawFn) -> Machine:
             thread_start_s=draw(st.floats(1e-6, 1e-3)),
             hand_off_s=draw(st.floats(1e-6, 1e-3)),
             bytes_per_s=draw(st.floats(1e6, 1e10)),
+            task_s=draw(st.floats(1e-6, 1e-3)),
+            item_s=draw(st.floats(1e-8, 1e-5)),
         ),
     )
 
@@ -70,5 +72,7 @@ def scaled_machine(machine: Machine, factor: float) -> Machine:
             thread_start_s=costs.thread_start_s * factor,
             hand_off_s=costs.hand_off_s * factor,
             bytes_per_s=costs.bytes_per_s / factor,
+            task_s=costs.task_s * factor,
+            item_s=costs.item_s * factor,
         ),
     )

@@ -39,6 +39,8 @@ COSTS = Costs(
     thread_start_s=5e-5,
     hand_off_s=1e-5,
     bytes_per_s=1.5e9,
+    task_s=1.2e-5,
+    item_s=1e-7,
 )
 
 
