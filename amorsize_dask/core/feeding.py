@@ -124,7 +124,8 @@ class Feeding:
         ready = self._graph.ready
         candidates = [
             number
-            for number in self._placing.unplaced & self._graph.ready_stages
+            for number in (self._placing.unplaced | self._placing.unwatched)
+            & self._graph.ready_stages
             if not self._placing.stages[number].sampling
         ]
         if not candidates:

@@ -43,6 +43,8 @@ class Placing:
         For each lane the stages that are placed there and not finished.
     unplaced : set of int
         Stages of which too little is known.
+    unwatched : set of int
+        Stages that are placed for the time being, until a task of theirs was watched.
     stranded : set of int
         Stages that no lane is left for.
     closed : set of Lane
@@ -65,6 +67,7 @@ class Placing:
         self.stages = [Stage() for _ in range(n_stages)]
         self.placed: dict[Lane, set[int]] = {lane: set() for lane in Lane}
         self.unplaced = set(range(n_stages))
+        self.unwatched: set[int] = set()
         self.stranded: set[int] = set()
         self.closed: set[Lane] = set()
         self.caller_stages = graph.graph.caller_stages
@@ -121,6 +124,7 @@ class Placing:
             self._settle(number, self._keep_little(number))
             return
         if len(lanes) > 1 and stage.placement is None and self._gil_matters(number):
+            self._place_for_now(number, lanes)
             return
         stage.next_look = max(1, 2 * stage.statistics.n_finished)
         old = stage.placement
@@ -133,6 +137,33 @@ class Placing:
             reason = f"at a first look, {placement.reason}"
             placement = replace(placement, predicted=None, reason=reason)
         self._settle(number, placement)
+
+    def _place_for_now(self, number: int, lanes: tuple[Lane, ...]) -> None:
+        """Let worker processes that are up begin while a task is being watched.
+
+        One core is left for that task, and for the loop that watches it.
+        """
+        placement = self._choose(number, lanes)
+        n_workers = min(self._n_warm, placement.n_workers, self._machine.n_cores - 1)
+        if placement.lane is Lane.PROCESSES and n_workers:
+            reason = f"until a task was watched, {placement.reason}"
+            self.unwatched.add(number)
+            self._settle(
+                number,
+                replace(
+                    placement,
+                    n_workers=n_workers,
+                    n_most=n_workers,
+                    predicted=None,
+                    reason=reason,
+                ),
+            )
+
+    def note_watched(self, number: int) -> None:
+        """Take note that a sample of a stage has been watched as far as possible."""
+        if number in self.unwatched:
+            self.unwatched.remove(number)
+            self.place(number)
 
     def place_alike(self, number: int) -> None:
         """Place stages that wait to be sampled like this one, which is in the way.
@@ -158,8 +189,11 @@ class Placing:
         stage = self.stages[number]
         if not stage.n_left:
             self.unplaced.discard(number)
+            self.unwatched.discard(number)
             if stage.placement is not None:
                 self.placed[stage.placement.lane].discard(number)
+        elif number in self.unwatched:
+            return
         elif stage.placement is None or stage.statistics.n_finished >= stage.next_look:
             self.place(number)
 
@@ -219,6 +253,8 @@ class Placing:
             )
 
         old = stage.placement
+        if old is not None and old.predicted is None:
+            old = None  # it rests on a first look, or on none
         if old is not None and old.lane is not placement.lane and old.lane in lanes:
             move_s = predict_in(placement, workload).makespan_s
             if move_s > (1 - MOVE_FRACTION) * predict_in(old, workload).makespan_s:

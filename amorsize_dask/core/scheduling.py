@@ -155,6 +155,7 @@ class Scheduling:
                 self._feeding.note_side_done()
                 stage.statistics.end_glimpse()
                 stage.sampling = False
+                self._placing.note_watched(number)
             if event.in_bytes and batch:
                 stage.statistics.add_in_bytes(event.in_bytes / n_items)
             self._placing.look_again(number)
