@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from heapq import nsmallest
 from math import ceil
 
 from amorsize_dask.core.batching import choose_batch_size
@@ -130,7 +129,7 @@ class Feeding:
         ]
         if not candidates:
             return
-        number = min(candidates, key=lambda number: ready[number][0])
+        number = min(candidates, key=lambda number: ready[number].head)
         stage = self._placing.stages[number]
         n = self._sample_size(number)
         n_ready = self._graph.n_items_ready[number]
@@ -138,7 +137,7 @@ class Feeding:
             n = ceil(min(WATCH_S / stage.statistics.mean_s, n_ready / 4))
         stage.sampling = True
         may_cut = self._are_few(number)
-        tasks = self._take(number, self._cap(n), may_cut=may_cut)
+        tasks = self._take(number, n, may_cut=may_cut)
         self._run(SIDE, number, tasks, watched=True)
 
     def _are_few(self, number: int) -> bool:
@@ -148,7 +147,7 @@ class Feeding:
 
     def _sample_size(self, number: int) -> int:
         """Return the items to look at first, of a stage of which nothing is known."""
-        size = self._graph.n_items(self._graph.ready[number][0])
+        size = self._graph.n_items(self._graph.ready[number].head)
         if not self._are_few(number):
             return size
         return max(1, min(FIRST_ITEMS, size // (8 * self._machine.n_cores)))
@@ -219,7 +218,7 @@ class Feeding:
         ]
         if len(numbers) < 2:
             return numbers[0] if numbers else None
-        return min(numbers, key=lambda number: ready[number][0])
+        return min(numbers, key=lambda number: ready[number].head)
 
     def _may_join(self, number: int, worker: int) -> bool:
         """Whether a stage has room for one more worker, or has this one already."""
@@ -262,7 +261,7 @@ class Feeding:
         if stage.suspects:
             # A suspect goes alone, so that no other task dies with it.
             n_alone = 0
-            for task in nsmallest(n, ready):
+            for task in ready.lowest(n):
                 if task in stage.suspects:
                     return n_alone or self._graph.n_items(task)
                 n_alone += self._graph.n_items(task)
@@ -311,23 +310,23 @@ class Feeding:
         tasks: list[int] = []
         left_s, left_bytes = CALLER_SLICE_S, SLICE_BYTES
         most = self._cap(len(self._stage_of))
-        heads = sorted((ready[number][0], number) for number in numbers)
+        heads = sorted((ready[number].head, number) for number in numbers)
         while heads and len(tasks) < most and left_s > 0 and left_bytes > 0:
             _, number = heads.pop(0)
             item_s, item_bytes = self._expect(number)
             # Tasks of a stage are taken to be of the first one's size.
-            size = self._graph.n_items(ready[number][0])
+            size = self._graph.n_items(ready[number].head)
             n = ceil(min(left_s / item_s, left_bytes / item_bytes))
             n_tasks = min(ceil(n / size), most - len(tasks), len(ready[number]))
             if heads:
-                n_tasks = self._count_below(ready[number], heads[0][0], n_tasks)
+                n_tasks = ready[number].count_below(heads[0][0], n_tasks)
             n = min(n, n_tasks * size)
             may_cut = number in self._placing.placed[Lane.PROCESSES]
-            tasks += self._take(number, n, may_cut=may_cut)
+            tasks += self._take(number, n, most=n_tasks, may_cut=may_cut)
             left_s -= n * item_s
             left_bytes -= n * item_bytes
             if ready[number]:
-                heads.append((ready[number][0], number))
+                heads.append((ready[number].head, number))
                 heads.sort()
         return tasks, CALLER_SLICE_S - left_s
 
@@ -340,19 +339,17 @@ class Feeding:
             return CALLER_SLICE_S, SLICE_BYTES
         return max(statistics.mean_s, 1e-9), max(statistics.out_bytes, 1.0)
 
-    @staticmethod
-    def _count_below(heap: list[int], until: int, most: int) -> int:
-        """How many of the up to `most` smallest numbers of a heap are below `until`."""
-        return sum(task < until for task in nsmallest(most, heap))
-
     # -- small things ---------------------------------------------------------------
 
-    def _take(self, number: int, n: int, *, may_cut: bool) -> list[int]:
-        """Take about `n` items of a stage."""
+    def _take(
+        self, number: int, n: int, *, may_cut: bool, most: int | None = None
+    ) -> list[int]:
+        """Take about `n` items of a stage, in `most` tasks at most."""
+        most = self._cap(n if most is None else most)
         if self._graph.graph.rest_stage is None:
-            return self._graph.take(number, n)
+            return self._graph.take(number, min(n, most))
         cuts: list[tuple[int, int, int]] = []
-        tasks = self._graph.take_items(number, n, cuts, may_cut=may_cut)
+        tasks = self._graph.take_items(number, n, cuts, most=most, may_cut=may_cut)
         for task, part, size in cuts:
             self._actions.append(Cut(task, part, size))
             if self._stage_of[task] == self._graph.graph.rest_stage:

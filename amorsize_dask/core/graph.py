@@ -1,7 +1,8 @@
 """The state of every task: waiting, ready, in flight or finished.
 
 Tasks are the numbers 0 to n - 1 in the order of their priority: of two ready
-tasks the lower number goes first. All operations cost O(log n) a task at most.
+tasks the lower number goes first. All operations cost O(log n) a task at most, and O(1)
+where tasks become ready in order.
 
 A task that works on a list item by item can be cut while it is ready: some of its items
 become a task of their own, a part. What is left of it runs when its parts are finished,
@@ -12,7 +13,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from heapq import heappop, heappush
+
+from amorsize_dask.core.ready import ReadyTasks
 
 WAITING, READY, IN_FLIGHT, FINISHED = range(4)
 
@@ -65,8 +67,8 @@ class GraphState:
 
     Attributes
     ----------
-    ready : list of list of int
-        For each stage a heap of its ready tasks.
+    ready : list of ReadyTasks
+        For each stage.
     ready_stages : set of int
         The stages that have ready tasks.
     n_items_ready : list of int
@@ -90,17 +92,18 @@ class GraphState:
             self.dependencies = list(graph.dependencies)
             self.stage_of = list(graph.stage_of)
         self.n_items_ready = [0] * graph.n_stages
-        self.ready: list[list[int]] = [[] for _ in range(graph.n_stages)]
+        self.ready = [ReadyTasks() for _ in range(graph.n_stages)]
         self.ready_stages: set[int] = set()
         self.n_ready = 0
         self.n_finished = 0
         self.n_in_flight = 0
-        self._dependents: list[list[int]] = [[] for _ in range(n)]
+        # Most have none.
+        self._dependents: list[Sequence[int]] = [()] * n
         self._n_missing = [len(d) for d in graph.dependencies]
         self._state = bytearray(n)
         for task, dependencies in enumerate(graph.dependencies):
             for dependency in dependencies:
-                self._dependents[dependency].append(task)
+                self._add_dependent(dependency, task)
             if not dependencies:
                 self._make_ready(task)
         # How many unfinished tasks still need a value; a wanted one is needed by
@@ -124,23 +127,28 @@ class GraphState:
 
     def take(self, stage: int, n: int) -> list[int]:
         """Put up to `n` ready tasks of a stage in flight, lowest numbers first."""
-        heap = self.ready[stage]
-        if n >= len(heap):
-            tasks, self.ready[stage] = sorted(heap), []
-        else:
-            tasks = [heappop(heap) for _ in range(n)]
-        if not self.ready[stage]:
+        ready, state, n_items = self.ready[stage], self._state, self._n_items
+        tasks = ready.take(n)
+        if not ready:
             self.ready_stages.discard(stage)
-        n_items = self._n_items
         for task in tasks:
-            self._state[task] = IN_FLIGHT
-            self.n_items_ready[stage] -= n_items[task]
+            state[task] = IN_FLIGHT
+        if self.graph.n_items:
+            self.n_items_ready[stage] -= sum(n_items[task] for task in tasks)
+        else:
+            self.n_items_ready[stage] -= len(tasks)
         self.n_ready -= len(tasks)
         self.n_in_flight += len(tasks)
         return tasks
 
     def take_items(
-        self, stage: int, n: int, cuts: list[tuple[int, int, int]], *, may_cut: bool
+        self,
+        stage: int,
+        n: int,
+        cuts: list[tuple[int, int, int]],
+        *,
+        most: int,
+        may_cut: bool,
     ) -> list[int]:
         """Put ready tasks of a stage in flight, lowest numbers first.
 
@@ -153,6 +161,8 @@ class GraphState:
         cuts : list
             The parts that had to be cut off are added to it: the task, the part, and
             how many items that has.
+        most : int
+            Most tasks, >= 1.
         may_cut : bool
             Whether to cut a task that has many more. One of which parts are in flight
             is cut in any case, since it could not run before these.
@@ -163,12 +173,14 @@ class GraphState:
             At least one task. Without cuts they may have more items than asked for,
             or fewer if the next one has too many.
         """
-        heap, n_items = self.ready[stage], self._n_items
+        ready, n_items = self.ready[stage], self._n_items
         tasks: list[int] = []
-        while heap and n > 0:
-            task = heap[0]
+        while ready and n > 0 and len(tasks) < most:
+            task = ready.head
             size = n_items[task]
-            is_large = size > 1 and size > (1 + CUT_SLACK) * n
+            # A part that has come back isn't cut again.
+            is_whole = task < len(self.graph)
+            is_large = is_whole and size > 1 and size > (1 + CUT_SLACK) * n
             if self._n_missing[task] or (is_large and may_cut):
                 size = min(size, n) if is_large and may_cut else size
                 part = self._cut(task, size)
@@ -177,11 +189,11 @@ class GraphState:
             elif is_large and tasks:
                 break
             else:
-                heappop(heap)
+                ready.pop()
                 self._put_in_flight(task, stage)
                 tasks.append(task)
             n -= size
-        if not heap:
+        if not ready:
             self.ready_stages.discard(stage)
         return tasks
 
@@ -204,7 +216,7 @@ class GraphState:
         needed = graph.dependencies[task]
         self.dependencies.append(needed)  # type: ignore[attr-defined] # see __init__
         for dependency in needed:
-            self._dependents[dependency].append(part)
+            self._add_dependent(dependency, part)
             self._n_users[dependency] += 1
         self._dependents.append([task])
         self._n_users.append(1)
@@ -218,9 +230,7 @@ class GraphState:
         self._n_items[task] -= n
         self.n_items_ready[stage] -= n
         if not self._n_items[task]:
-            heap = self.ready[stage]
-            assert heap[0] == task
-            heappop(heap)
+            assert self.ready[stage].pop() == task
             self._state[task] = WAITING
             self.n_ready -= 1
             self._n_items[task] = 1
@@ -234,24 +244,34 @@ class GraphState:
             self.n_in_flight -= 1
             self._make_ready(task)
 
-    def finish(self, task: int, dropped: list[int]) -> None:
-        """Finish a task in flight; values that no one needs now go to `dropped`."""
-        state, n_users = self._state, self._n_users
-        assert state[task] == IN_FLIGHT
-        state[task] = FINISHED
-        self.n_in_flight -= 1
-        self.n_finished += 1
-        for dependent in self._dependents[task]:
-            self._n_missing[dependent] -= 1
-            # One that was cut may be ready already, with what is left of it.
-            if not self._n_missing[dependent] and state[dependent] == WAITING:
-                self._make_ready(dependent)
-        for dependency in self.dependencies[task]:
-            n_users[dependency] -= 1
-            if not n_users[dependency]:
-                dropped.append(dependency)
-        if not n_users[task]:
-            dropped.append(task)
+    def finish(self, tasks: Sequence[int]) -> list[int]:
+        """Finish tasks in flight; return those whose values no one needs now."""
+        state, n_users, n_missing = self._state, self._n_users, self._n_missing
+        dropped: list[int] = []
+        self.n_in_flight -= len(tasks)
+        self.n_finished += len(tasks)
+        for task in tasks:
+            assert state[task] == IN_FLIGHT
+            state[task] = FINISHED
+            for dependent in self._dependents[task]:
+                n_missing[dependent] -= 1
+                # One that was cut may be ready already, with what is left of it.
+                if not n_missing[dependent] and state[dependent] == WAITING:
+                    self._make_ready(dependent)
+            for dependency in self.dependencies[task]:
+                n_users[dependency] -= 1
+                if not n_users[dependency]:
+                    dropped.append(dependency)
+            if not n_users[task]:
+                dropped.append(task)
+        return dropped
+
+    def _add_dependent(self, task: int, dependent: int) -> None:
+        found = self._dependents[task]
+        if isinstance(found, list):
+            found.append(dependent)
+        else:
+            self._dependents[task] = [*found, dependent] if found else (dependent,)
 
     def _make_ready(self, task: int) -> None:
         self._state[task] = READY
@@ -259,20 +279,20 @@ class GraphState:
         stage = self.stage_of[task]
         self.n_items_ready[stage] += self._n_items[task]
         self.ready_stages.add(stage)
-        heappush(self.ready[stage], task)
+        self.ready[stage].push(task)
 
     def validate(self) -> None:
         """Check every invariant; for tests. Costs O(tasks + dependencies)."""
         graph, state = self.graph, self._state
         finished = [s == FINISHED for s in state]
-        in_heaps = [task for heap in self.ready for task in heap]
-        assert self.n_ready == len(in_heaps)
-        assert self.ready_stages == {self.stage_of[task] for task in in_heaps}
-        assert sorted(in_heaps) == [t for t, s in enumerate(state) if s == READY]
-        for stage, heap in enumerate(self.ready):
-            assert all(self.stage_of[task] == stage for task in heap)
-            assert all(heap[(i - 1) // 2] <= heap[i] for i in range(1, len(heap)))
-            assert self.n_items_ready[stage] == sum(self._n_items[t] for t in heap)
+        in_queues = [task for ready in self.ready for task in ready]
+        assert self.n_ready == len(in_queues)
+        assert self.ready_stages == {self.stage_of[task] for task in in_queues}
+        assert sorted(in_queues) == [t for t, s in enumerate(state) if s == READY]
+        for stage, ready in enumerate(self.ready):
+            assert all(self.stage_of[task] == stage for task in ready)
+            assert list(ready) == sorted(ready)
+            assert self.n_items_ready[stage] == sum(self._n_items[t] for t in ready)
         assert self.n_finished == sum(finished)
         assert self.n_in_flight == state.count(IN_FLIGHT)
         for task, dependencies in enumerate(self.dependencies):

@@ -230,7 +230,7 @@ class Placing:
         if stage.barred:
             task = next(iter(stage.barred.values()))
             return GiveUp(task, "immovable", reason, 0)
-        task = self._graph.ready[number][0]
+        task = self._graph.ready[number].head
         return GiveUp(task, "lane", reason, 0)
 
     def _choose(self, number: int, lanes: tuple[Lane, ...]) -> Placement:

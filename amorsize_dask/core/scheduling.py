@@ -134,23 +134,26 @@ class Scheduling:
     def _finish_batch(self, event: BatchDone) -> None:
         batch = self._workers.finish(event.worker)
         lane = self._workers[event.worker].lane
-        dropped: list[int] = []
-        n_items_of = self._graph.n_items
+        n_items_of, stage_of = self._graph.n_items, self._stage_of
         n_items = sum(map(n_items_of, batch))
-        touched = {self._stage_of[task] for task in batch}
+        touched = {stage_of[task] for task in batch}
         is_watched = self._watch(batch, event)
         is_crowded = is_watched or self._feeding.is_crowded(event.worker, batch)
-        for outcome in event.outcomes:
-            task = outcome.task
-            self._graph.finish(task, dropped)
-            stage = self.stages[self._stage_of[task]]
-            stage.n_left -= n_items_of(task)
-            stage.suspects.pop(task, None)
-            stage.statistics.add(
-                outcome, lane, n_items=n_items_of(task), is_crowded=is_crowded
-            )
+        dropped = self._graph.finish([outcome.task for outcome in event.outcomes])
         for number in touched:
             stage = self.stages[number]
+            outcomes = event.outcomes
+            if len(touched) > 1:
+                outcomes = [out for out in outcomes if stage_of[out.task] == number]
+            if outcomes:
+                n_done = sum(n_items_of(outcome.task) for outcome in outcomes)
+                stage.n_left -= n_done
+                stage.statistics.add(
+                    outcomes, lane, n_items=n_done, is_crowded=is_crowded
+                )
+            if stage.suspects:
+                for outcome in outcomes:
+                    stage.suspects.pop(outcome.task, None)
             if event.worker == SIDE:
                 self._feeding.note_side_done()
                 stage.statistics.end_glimpse()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from amorsize_dask.core.events import Outcome
 from amorsize_dask.core.model import Lane, Workload
 
@@ -102,50 +104,69 @@ class StageStatistics:
 
     def add(
         self,
-        outcome: Outcome,
+        outcomes: Sequence[Outcome],
         lane: Lane,
         *,
-        n_items: int = 1,
+        n_items: int | None = None,
         is_crowded: bool = False,
     ) -> None:
-        """Count a finished task of `n_items` items.
+        """Count tasks that have finished together.
+
+        They have `n_items` items in all, by default one each.
 
         In threads a task's seconds contain its waiting for the GIL and for a core,
         so they only count while nothing better is known. `is_crowded` says that it may
         have had to wait for the GIL elsewhere, too.
         """
-        self.n_finished += 1
+        n = len(outcomes)
+        n_items = n if n_items is None else n_items
+        seconds = sum(outcome.seconds for outcome in outcomes)
+        self.n_finished += n
         self.n_items_finished += n_items
-        self.n_by_lane[lane] = self.n_by_lane.get(lane, 0) + 1
-        self.seconds_by_lane[lane] = (
-            self.seconds_by_lane.get(lane, 0.0) + outcome.seconds
-        )
-        if outcome.out_bytes is not None:
-            self._n_items_sized += n_items
-            self.out_bytes += _weigh(n_items, self._n_items_sized) * (
-                outcome.out_bytes / n_items - self.out_bytes
-            )
-        if outcome.peak_bytes is not None and outcome.peak_bytes > self.peak_bytes:
-            self.peak_bytes = outcome.peak_bytes
+        self.n_by_lane[lane] = self.n_by_lane.get(lane, 0) + n
+        self.seconds_by_lane[lane] = self.seconds_by_lane.get(lane, 0.0) + seconds
+        self._add_sizes(outcomes, n_items / n)
         if lane is Lane.THREADS and self.n_counted and self.gil_fraction is not None:
             return
-        self.n_counted += 1
+        self.n_counted += n
         self._n_items_counted += n_items
         weight = _weigh(n_items, self._n_items_counted)
-        delta = outcome.seconds / n_items - self._mean_s
+        mean_s = seconds / n_items
+        delta = mean_s - self._mean_s
         self._mean_s += weight * delta
+        # What is seen are means of so many items, which spread less than these do.
+        size = n_items / n
+        within = 0.0
+        if n > 1:
+            task_s = seconds / n
+            within = sum((out.seconds - task_s) ** 2 for out in outcomes) / (n * size)
+        self._variance = (1 - weight) * (self._variance + weight * size * delta**2)
+        self._variance += weight * within
+        measured = [out for out in outcomes if out.cpu_s is not None]
         crowded_s = 0.0
-        if is_crowded and outcome.cpu_s is not None:
-            crowded_s = self._expect_crowded_s(outcome.seconds, outcome.cpu_s)
-        self._crowded_s += weight * (crowded_s / n_items - self._crowded_s)
-        # What is seen is a mean of n items, which spreads less than they do.
-        squared = n_items * delta * delta
-        self._variance = (1 - weight) * (self._variance + weight * squared)
-        if outcome.cpu_s is not None:
+        if measured:
+            cpu_s = sum(out.cpu_s or 0.0 for out in measured)
             self._n_items_cpu += n_items
             self._cpu_s += _weigh(n_items, self._n_items_cpu) * (
-                outcome.cpu_s / n_items - self._cpu_s
+                cpu_s / (len(measured) * size) - self._cpu_s
             )
+            if is_crowded:
+                crowded_s = sum(
+                    self._expect_crowded_s(out.seconds, out.cpu_s or 0.0)
+                    for out in measured
+                )
+        self._crowded_s += weight * (crowded_s / n_items - self._crowded_s)
+
+    def _add_sizes(self, outcomes: Sequence[Outcome], n_items_a_task: float) -> None:
+        sizes = [out.out_bytes for out in outcomes if out.out_bytes is not None]
+        if sizes:
+            n_items = round(len(sizes) * n_items_a_task)
+            self._n_items_sized += n_items
+            self.out_bytes += _weigh(n_items, self._n_items_sized) * (
+                sum(sizes) / n_items - self.out_bytes
+            )
+        peaks = [out.peak_bytes for out in outcomes if out.peak_bytes is not None]
+        self.peak_bytes = max(self.peak_bytes, *peaks) if peaks else self.peak_bytes
 
     def add_in_bytes(self, in_bytes: float) -> None:
         """Count the bytes that were sent for an item."""

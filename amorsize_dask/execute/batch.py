@@ -11,6 +11,15 @@ from amorsize_dask.core.events import Outcome
 from amorsize_dask.measure.clock import RunDelay
 from amorsize_dask.measure.memory import read_peak_rss
 
+#: Seconds of a task below which the next ones are timed together: the clocks cost more
+#: than a microsecond. Smaller: they are a large part of what short tasks cost; larger:
+#: of tasks that differ only their mean is seen.
+SHORT_S = 20e-6
+
+#: Most tasks that are timed together. Smaller: the clocks cost more; larger: a long
+#: task among short ones is taken for many that are a bit longer.
+MAX_TOGETHER = 32
+
 #: What a task is for a batch: its number, what runs it, and the keys of its arguments.
 Item = tuple[int, Callable[[Mapping[Any, Any]], Any], Sequence[Any]]
 
@@ -47,7 +56,8 @@ def run_batch(
     Returns
     -------
     BatchResult
-        Each outcome with wall and CPU seconds, those without a core included in both;
+        Each outcome with wall and CPU seconds, those without a core included in both,
+        where tasks are short, their mean over several;
         the last one also with the growth of the process's memory peak during the batch,
         where there was any.
     """
@@ -55,23 +65,41 @@ def run_batch(
     outcomes, collected = result.outcomes, result.values
     peak_before, delay_before_s = read_peak_rss(), delay.read_s()
     start, cpu_start = perf_counter(), thread_time()
-    for task, node, keys in items:
-        if is_cancelled is not None and is_cancelled():
-            break
-        try:
-            collected.append(node({key: values[key] for key in keys}))
-        except BaseException as error:
-            # Even KeyboardInterrupt and SystemExit: the loop raises them.
-            result.failure = (task, error)
-            break
+    n_done, n_together = 0, 1
+    while n_done < len(items):
+        group = items[n_done : n_done + n_together]
+        for task, node, keys in group:
+            if is_cancelled is not None and is_cancelled():
+                break
+            try:
+                arguments = {key: values[key] for key in keys} if keys else {}
+                collected.append(node(arguments))
+            except BaseException as error:
+                # Even KeyboardInterrupt and SystemExit: the loop raises them.
+                result.failure = (task, error)
+                break
         end, cpu_end = perf_counter(), thread_time()
-        outcomes.append(Outcome(task, end - start, cpu_end - cpu_start))
+        n = len(collected) - n_done
+        if n:
+            share_s, cpu_share_s = (end - start) / n, (cpu_end - cpu_start) / n
+            outcomes += [Outcome(item[0], share_s, cpu_share_s) for item in group[:n]]
+            n_together = _choose_n_together(n_together, share_s)
+        if n < len(group):
+            break
+        n_done += n
         start, cpu_start = end, cpu_end
     _add_delay(outcomes, delay.read_s() - delay_before_s)
     growth = read_peak_rss() - peak_before
     if growth > 0 and outcomes:
         outcomes[-1] = outcomes[-1]._replace(peak_bytes=growth)
     return result
+
+
+def _choose_n_together(n: int, mean_s: float) -> int:
+    """Return how many of the next tasks to time as one."""
+    if mean_s > SHORT_S:
+        return 1
+    return min(2 * n, MAX_TOGETHER)
 
 
 def _add_delay(outcomes: list[Outcome], delay_s: float) -> None:

@@ -299,15 +299,17 @@ class Execution:
 
     def _take_result(self, result: BatchResult, lane: Lane, worker_id: str) -> None:
         stage_of = self._tasks.stage_of
-        for i, (outcome, value) in enumerate(
-            zip(result.outcomes, result.values, strict=True)
-        ):
-            stage = stage_of[outcome.task]
-            if stage not in self._sized:
-                # What it takes in memory has to do for what it would as a pickle.
-                self._sized.add(stage)
-                result.outcomes[i] = outcome._replace(out_bytes=sizeof(value))
-            self._receive(outcome.task, value, worker_id)
+        numbers = [outcome.task for outcome in result.outcomes]
+        for stage in {stage_of[task] for task in numbers} - self._sized:
+            # What it takes in memory has to do for what it would as a pickle.
+            self._sized.add(stage)
+            i = next(i for i, task in enumerate(numbers) if stage_of[task] == stage)
+            size = sizeof(result.values[i])
+            result.outcomes[i] = result.outcomes[i]._replace(out_bytes=size)
+        self.store.put_all(numbers, result.values)
+        if self._observer is not None:
+            for task, value in zip(numbers, result.values, strict=True):
+                self._observer.posttask(task, value, worker_id)
         if result.failure is not None:
             self._fail(*result.failure, lane)
 

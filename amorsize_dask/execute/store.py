@@ -31,6 +31,11 @@ class Store:
         """Keep the result of a task."""
         self.values[self._tasks.keys[task]] = value
 
+    def put_all(self, tasks: Sequence[int], values: Sequence[Any]) -> None:
+        """Keep the results of tasks."""
+        keys = self._tasks.keys
+        self.values.update(zip([keys[t] for t in tasks], values, strict=True))
+
     def drop(self, dropped: Sequence[int]) -> None:
         """Let go of results."""
         for task in dropped:

@@ -13,6 +13,7 @@ from amorsize_dask.core.events import (
     SIDE,
     Action,
     BatchDone,
+    Cut,
     Drop,
     Event,
     GiveUp,
@@ -46,16 +47,20 @@ def choose_graph(chosen: Choices) -> Graph:
     """Choose a graph of up to four stages, one of which may be bookkeeping."""
     n, n_stages = 1 + chosen.below(25), 1 + chosen.below(4)
     most = chosen.of([0, 1, 3])
+    may_cut = chosen.below(2)
+    caller_stages = {chosen.below(n_stages)} if chosen.below(3) == 1 else set()
+    if may_cut:
+        caller_stages.add(n_stages)
     return Graph(
         dependencies=[
             chosen.some_below(task, most) if task else [] for task in range(n)
         ],
         stage_of=[chosen.below(n_stages) for _ in range(n)],
-        n_stages=n_stages,
+        n_stages=n_stages + may_cut,
         wanted=frozenset(task for task in range(n) if chosen.below(2)),
-        caller_stages=frozenset(
-            [chosen.below(n_stages)] if chosen.below(3) == 1 else []
-        ),
+        caller_stages=frozenset(caller_stages),
+        n_items=[1 + chosen.below(2) * chosen.below(9) for _ in range(n * may_cut)],
+        rest_stage=n_stages if may_cut else None,
     )
 
 
@@ -108,6 +113,10 @@ class FakeEdge:
 
     def __init__(self, chosen: Choices) -> None:
         self.graph = choose_graph(chosen)
+        # What is known of tasks, parts included.
+        self.dependencies = [list(needed) for needed in self.graph.dependencies]
+        self.stage_of = list(self.graph.stage_of)
+        self.n_items = list(self.graph.n_items)
         self.limits = choose_limits(chosen)
         self.trouble = Trouble(chosen)
         self.seconds = chosen.of([0.0, 1e-5, 1e-3, 0.02, 1.0])
@@ -162,11 +171,28 @@ class FakeEdge:
                 case Run():
                     assert action.worker != CALLER or i == len(actions) - 1
                     events += self.give(action)
+                case Cut():
+                    self.cut(action)
                 case StartWorkers():
                     events += self.start(action)
                 case Drop():
                     self.drop(action.tasks)
         return events
+
+    def cut(self, action: Cut) -> None:
+        """Make a task of some of the items that another one still has."""
+        task, n_original = action.task, len(self.graph)
+        assert task < n_original
+        assert task not in self.finished
+        assert action.part == len(self.dependencies)
+        assert 1 <= action.n_items <= self.n_items[task]
+        self.dependencies.append(list(self.graph.dependencies[task]))
+        self.dependencies[task].append(action.part)
+        self.stage_of.append(self.stage_of[task])
+        self.n_items[task] -= action.n_items
+        if not self.n_items[task]:
+            assert self.graph.rest_stage is not None
+            self.stage_of[task] = self.graph.rest_stage
 
     def give(self, action: Run) -> list[Event]:
         """Take a batch in, if its worker may have it."""
@@ -195,11 +221,11 @@ class FakeEdge:
     def expect_runnable(self, task: int, number: int) -> None:
         """Check that this task may be run now, and there."""
         assert task not in self.finished
-        for dependency in self.graph.dependencies[task]:
+        for dependency in self.dependencies[task]:
             assert dependency in self.finished
             assert dependency not in self.dropped
         is_outside = self.workers[number].lane is Lane.PROCESSES
-        if self.graph.stage_of[task] in self.graph.caller_stages:
+        if self.stage_of[task] in self.graph.caller_stages:
             assert not is_outside
         elif self.blamed.get(task):
             assert is_outside, "a task that kills its worker must not run in the caller"
@@ -319,7 +345,7 @@ def test_every_task_is_finished_once(chosen: Choices) -> None:
     edge = FakeEdge(chosen)
     edge.run()
     if edge.gave_up is None:
-        assert edge.finished == set(range(len(edge.graph)))
+        assert edge.finished == set(range(len(edge.dependencies)))
         assert edge.dropped == edge.finished - edge.graph.wanted
     elif edge.gave_up.kind == "lost":
         assert edge.gave_up.n_attempts <= edge.blamed[edge.gave_up.task]

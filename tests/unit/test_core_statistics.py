@@ -13,7 +13,7 @@ def counted(*outcomes: Outcome, lane: Lane = Lane.INLINE) -> StageStatistics:
     """Return statistics of some outcomes of one lane."""
     statistics = StageStatistics()
     for outcome in outcomes:
-        statistics.add(outcome, lane)
+        statistics.add([outcome], lane)
     return statistics
 
 
@@ -82,7 +82,7 @@ def test_threads_do_not_count_where_better_is_known() -> None:
     """Seconds in threads contain waiting for others."""
     statistics = counted(Outcome(0, 0.1, 0.1))
     statistics.watch(1.0, 1.0)
-    statistics.add(Outcome(1, 5.0, 0.1), Lane.THREADS)
+    statistics.add([Outcome(1, 5.0, 0.1)], Lane.THREADS)
     assert statistics.workload(1).mean_s == pytest.approx(0.1)
     assert statistics.n_finished == 2
     assert statistics.worked_s == pytest.approx(5.1)
@@ -127,11 +127,11 @@ def test_waiting_for_others_is_no_waiting(cpu_s: float, crowded_s: float) -> Non
     """A task that computes isn't one that waits, because it has to wait for others."""
     statistics = StageStatistics()
     statistics.watch(1.0, 0.5)
-    statistics.add(Outcome(0, 1.0, cpu_s), Lane.INLINE, is_crowded=True)
+    statistics.add([Outcome(0, 1.0, cpu_s)], Lane.INLINE, is_crowded=True)
     assert statistics.workload(1).crowded_s == pytest.approx(crowded_s)
     # In a process of its own no one is in the way.
     for i in range(1, 200):
-        statistics.add(Outcome(i, 1.0, cpu_s), Lane.PROCESSES)
+        statistics.add([Outcome(i, 1.0, cpu_s)], Lane.PROCESSES)
     assert statistics.workload(1).crowded_s == pytest.approx(0, abs=0.05)
 
 
@@ -146,5 +146,5 @@ def test_waiting_is_known_from_watching() -> None:
     # One that never computes can't be told from one that never could.
     idle = StageStatistics()
     idle.watch(0.0, 0.0)
-    idle.add(Outcome(0, 1.0, 0.0), Lane.INLINE, is_crowded=True)
+    idle.add([Outcome(0, 1.0, 0.0)], Lane.INLINE, is_crowded=True)
     assert idle.workload(1).crowded_s == 0
