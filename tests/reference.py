@@ -53,8 +53,12 @@ def validate(tasks: TaskGraph) -> None:
             number[key] for key in arguments if key not in tasks.constants
         )
     assert len(tasks.stages) == graph.n_stages
-    assert set(graph.stage_of) == set(range(graph.n_stages))
-    assert graph.caller_stages <= set(graph.stage_of)
+    # Stages that only tasks which are cut or split will need.
+    later = set(graph.tail_stage.values())
+    if graph.rest_stage is not None:
+        later.add(graph.rest_stage)
+    assert set(graph.stage_of) == set(range(graph.n_stages)) - later
+    assert graph.caller_stages <= set(graph.stage_of) | {graph.rest_stage}
     # Nothing is there that no one needs.
     needed_tasks = {task for needed in graph.dependencies for task in needed}
     assert needed_tasks | graph.wanted == set(range(n))

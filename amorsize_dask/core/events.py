@@ -8,7 +8,7 @@ it in which the caller works while it watches; all others are started by a
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from amorsize_dask.core.model import Lane
@@ -41,6 +41,9 @@ class BatchDone:
     gil_fraction: float | None = None
     #: Bytes of the pickled batch as it was sent; 0 if it wasn't.
     in_bytes: int = 0
+    #: Where tasks are chains: for each link its mean seconds and CPU seconds, if they
+    #: were measured (`SIDE` only).
+    links: list[tuple[float, float]] = field(default_factory=list)
 
 
 @dataclass(slots=True)
@@ -137,6 +140,21 @@ class Cut:
 
 
 @dataclass(slots=True)
+class Split:
+    """Make two tasks of one that is a chain: its first links become a new task.
+
+    The other links stay, and need the new one's value instead of what they needed.
+    """
+
+    #: The task that is split.
+    task: int
+    #: The new task's number: the next one that no task has.
+    part: int
+    #: How many links the new one gets.
+    n_links: int
+
+
+@dataclass(slots=True)
 class StartWorkers:
     """Start workers under these numbers, in the background."""
 
@@ -163,4 +181,4 @@ class GiveUp:
     n_attempts: int
 
 
-Action = Run | Cut | StartWorkers | Drop | GiveUp
+Action = Run | Cut | Split | StartWorkers | Drop | GiveUp

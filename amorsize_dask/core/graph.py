@@ -7,12 +7,13 @@ where tasks become ready in order.
 A task that works on a list item by item can be cut while it is ready: some of its items
 become a task of their own, a part. What is left of it runs when its parts are finished,
 and puts all together. So work is counted in items; a task that can't be cut is one.
+The tasks of a stage that are chains can be split in two, all at once.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 
 from amorsize_dask.core.ready import ReadyTasks
 
@@ -48,6 +49,9 @@ class Graph:
         The stage to which a task belongs once all its items are in parts: one of the
         caller's, since it only puts together what is there. ``None`` if no task can
         be cut.
+    tail_stage
+        For each stage whose tasks are chains that can be split, the stage of their
+        last links once they are.
     """
 
     dependencies: Sequence[Sequence[int]]
@@ -57,6 +61,12 @@ class Graph:
     caller_stages: frozenset[int] = frozenset()
     n_items: Sequence[int] = ()
     rest_stage: int | None = None
+    tail_stage: Mapping[int, int] = field(default_factory=dict)
+
+    @property
+    def may_grow(self) -> bool:
+        """Whether tasks may be added, by cutting or splitting others."""
+        return self.rest_stage is not None or bool(self.tail_stage)
 
     def __len__(self) -> int:
         return len(self.dependencies)
@@ -87,7 +97,7 @@ class GraphState:
         self.dependencies = graph.dependencies
         self.stage_of = graph.stage_of
         self._n_items: list[int] = list(graph.n_items) or [1] * n
-        if graph.rest_stage is not None:
+        if graph.may_grow:
             # Parts are going to be added.
             self.dependencies = list(graph.dependencies)
             self.stage_of = list(graph.stage_of)
@@ -236,6 +246,47 @@ class GraphState:
             self._n_items[task] = 1
             self.stage_of[task] = graph.rest_stage  # type: ignore[index]
         return part
+
+    def split(self, stage: int) -> list[tuple[int, int]]:
+        """Split the tasks of a stage that haven't begun.
+
+        Returns
+        -------
+        list of tuple
+            Each task and the new one that it needs now, which is of the same stage; the
+            task itself is of the stage for tails.
+        """
+        state, stage_of, tail = self._state, self.stage_of, self.graph.tail_stage[stage]
+        found = [
+            task
+            for task in range(len(state))
+            if stage_of[task] == stage and state[task] in (WAITING, READY)
+        ]
+        self.ready[stage] = ReadyTasks()
+        parts = []
+        for task in found:
+            part = len(state)
+            parts.append((task, part))
+            needed = self.dependencies[task]
+            for dependency in needed:
+                users = self._dependents[dependency]
+                self._dependents[dependency] = [
+                    part if user == task else user for user in users
+                ]
+            self.dependencies.append(needed)  # type: ignore[attr-defined] # see __init__
+            self.dependencies[task] = [part]  # type: ignore[index]
+            self._dependents.append((task,))
+            self._n_users.append(1)
+            self._n_missing.append(self._n_missing[task])
+            self._n_missing[task] = 1
+            self._n_items.append(1)
+            stage_of.append(stage)  # type: ignore[attr-defined]
+            stage_of[task] = tail  # type: ignore[index]
+            state.append(state[task])
+            if state[task] == READY:
+                self.ready[stage].push(part)
+            state[task] = WAITING
+        return parts
 
     def put_back(self, tasks: Iterable[int]) -> None:
         """Make tasks that were in flight ready again."""

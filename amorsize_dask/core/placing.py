@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 from amorsize_dask.core.cost import predict
-from amorsize_dask.core.events import SIDE, GiveUp
+from amorsize_dask.core.events import SIDE, GiveUp, Split
 from amorsize_dask.core.graph import GraphState
 from amorsize_dask.core.model import (
     CALLER_LANES,
@@ -18,6 +19,7 @@ from amorsize_dask.core.model import (
     Workload,
 )
 from amorsize_dask.core.placement import place, place_unmeasured
+from amorsize_dask.core.splitting import choose_split
 from amorsize_dask.core.stage import Stage
 from amorsize_dask.core.units import format_seconds
 from amorsize_dask.core.workers import Workers
@@ -165,6 +167,42 @@ class Placing:
             self.unwatched.remove(number)
             self.place(number)
 
+    def split(self, number: int, links: Sequence[tuple[float, float]]) -> list[Split]:
+        """Split what is left of a stage if its links belong into different lanes.
+
+        Parameters
+        ----------
+        number : int
+            A stage whose tasks are chains.
+        links : sequence of (float, float)
+            What the links of a task took, in seconds and CPU seconds.
+        """
+        tail = self._graph.graph.tail_stage.get(number)
+        stage, lanes = self.stages[number], self.lanes_of(number)
+        if tail is None or self.stages[tail].n_left or not stage.n_left or not lanes:
+            return []
+        n_up = self._count_up()
+
+        def place_halves(workload: Workload) -> Placement:
+            return place(workload, self._machine, self._limits, lanes=lanes, n_up=n_up)
+
+        chosen = choose_split(links, stage.workload(), place_halves)
+        if chosen is None:
+            return []
+        n_links, *halves = chosen
+        pairs = self._graph.split(number)
+        self.stages[tail].n_left += len(pairs)
+        for half_number, half in zip((number, tail), halves, strict=True):
+            statistics = self.stages[half_number].statistics
+            statistics.restart(half.seconds, half.cpu_s)
+            self.place(half_number)
+        return [Split(task, part, n_links) for task, part in pairs]
+
+    def _count_up(self) -> dict[Lane, int]:
+        n_up = {lane: self._workers.count_up(lane) for lane in Lane}
+        n_up[Lane.PROCESSES] = max(n_up[Lane.PROCESSES], self._n_warm)
+        return n_up
+
     def place_alike(self, number: int) -> None:
         """Place stages that wait to be sampled like this one, which is in the way.
 
@@ -237,8 +275,7 @@ class Placing:
         stage = self.stages[number]
         own = stage.workload()
         workload = replace(own, n_tasks=own.n_tasks + self._count_company(number))
-        n_up = {lane: self._workers.count_up(lane) for lane in Lane}
-        n_up[Lane.PROCESSES] = max(n_up[Lane.PROCESSES], self._n_warm)
+        n_up = self._count_up()
         placement = place(workload, self._machine, self._limits, lanes=lanes, n_up=n_up)
 
         def predict_in(placement: Placement, workload: Workload) -> Prediction:

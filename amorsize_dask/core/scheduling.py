@@ -161,6 +161,8 @@ class Scheduling:
                 self._placing.note_watched(number)
             if event.in_bytes and batch:
                 stage.statistics.add_in_bytes(event.in_bytes / n_items)
+            if event.links and len(touched) == 1:
+                self._actions += self._placing.split(number, event.links)
             self._placing.look_again(number)
         if dropped:
             self._actions.append(Drop(dropped))

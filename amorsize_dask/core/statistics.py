@@ -79,7 +79,7 @@ class StageStatistics:
     @property
     def is_known(self) -> bool:
         """Whether a task has been seen, if only a part of one."""
-        return self.n_finished > 0 or self.has_glimpse
+        return self.n_counted > 0 or self.has_glimpse
 
     @property
     def mean_s(self) -> float:
@@ -167,6 +167,15 @@ class StageStatistics:
             )
         peaks = [out.peak_bytes for out in outcomes if out.peak_bytes is not None]
         self.peak_bytes = max(self.peak_bytes, *peaks) if peaks else self.peak_bytes
+
+    def restart(self, seconds: float, cpu_s: float) -> None:
+        """Forget what tasks take; from now on they are like one that took this."""
+        self._mean_s, self._cpu_s = seconds, cpu_s
+        self._variance = self._crowded_s = 0.0
+        self.n_counted = self._n_items_counted = self._n_items_cpu = 1
+        self.gil_fraction = None
+        self.out_bytes = 0.0
+        self._n_items_sized = 0
 
     def add_in_bytes(self, in_bytes: float) -> None:
         """Count the bytes that were sent for an item."""

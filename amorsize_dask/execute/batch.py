@@ -32,6 +32,8 @@ class BatchResult:
     values: list[Any] = field(default_factory=list)
     #: The task that raised, and what; the tasks after it were not run.
     failure: tuple[int, BaseException] | None = None
+    #: What the links of chains took; see `fused.links_measured`.
+    links: list[list[tuple[float, float]]] = field(default_factory=list)
 
 
 def run_batch(

@@ -6,12 +6,43 @@ which it is, since the task goes by the last one's key.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from contextlib import suppress
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from itertools import pairwise
+from time import perf_counter, thread_time
 from typing import Any
 
 from amorsize_dask.execute.node import Key, Node
+
+
+class _Measured(threading.local):
+    """What is being measured in this thread."""
+
+    #: For each chain that has run the seconds and CPU seconds of its links, if anyone
+    #: wants to know.
+    links: list[list[tuple[float, float]]] | None = None
+
+
+_measured = _Measured()
+
+
+@contextmanager
+def links_measured() -> Iterator[list[list[tuple[float, float]]]]:
+    """Measure the links of the chains that run in this thread.
+
+    Yields
+    ------
+    list
+        For each chain that has run, for each link its seconds and CPU seconds.
+    """
+    found: list[list[tuple[float, float]]] = []
+    _measured.links = found
+    try:
+        yield found
+    finally:
+        _measured.links = None
 
 
 @dataclass(slots=True)
@@ -33,15 +64,41 @@ class Chain:
         """Run the nodes; `values` has what the first one needs."""
         key: Key = None
         value: Any = None
+        links = _measured.links
+        times = [] if links is None else [_now()]
         try:
             for key, node in zip(self.keys, self.nodes, strict=True):
                 value = node(values)
                 # Nothing here holds what went into the node any longer.
                 values = {key: value}
+                if times:
+                    times.append(_now())
         except BaseException as error:
             _note(error, key, self.keys[-1])
             raise
+        if links is not None:
+            links.append(
+                [
+                    (end_s - start_s, cpu_end_s - cpu_start_s)
+                    for (start_s, cpu_start_s), (end_s, cpu_end_s) in pairwise(times)
+                ]
+            )
         return value
+
+    def split(self, n_links: int) -> tuple[Node, Node, Key]:
+        """Return the first links and the others, and the key of the value between."""
+        first, second = (
+            nodes[0] if len(nodes) == 1 else Chain(keys, nodes)
+            for keys, nodes in (
+                (self.keys[:n_links], self.nodes[:n_links]),
+                (self.keys[n_links:], self.nodes[n_links:]),
+            )
+        )
+        return first, second, self.keys[n_links - 1]
+
+
+def _now() -> tuple[float, float]:
+    return perf_counter(), thread_time()
 
 
 @dataclass(slots=True)

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, cast
 
 from amorsize_dask.core.graph import Graph
+from amorsize_dask.execute.fused import Chain
 from amorsize_dask.execute.node import Key, Node
 from amorsize_dask.execute.parts import Rest
 from amorsize_dask.execute.recipe import Piece
@@ -14,7 +15,7 @@ from amorsize_dask.execute.recipe import Piece
 
 @dataclass(slots=True, kw_only=True)
 class TaskGraph:
-    """A lowered graph. While it runs, only `cut` changes it.
+    """A lowered graph. While it runs, only `cut` and `split` change it.
 
     Attributes
     ----------
@@ -50,11 +51,25 @@ class TaskGraph:
 
     def __post_init__(self) -> None:
         stage_of = self.graph.stage_of
-        self.stage_of = stage_of if self.graph.rest_stage is None else list(stage_of)
+        self.stage_of = list(stage_of) if self.graph.may_grow else stage_of
 
     def stage_name(self, task: int) -> str:
         """Return the name of a task's stage."""
         return self.stages[self.stage_of[task]]
+
+    def split(self, task: int, part: int, n_links: int) -> None:
+        """Make a task of the first links of a chain; the chain keeps the others."""
+        assert part == len(self.keys)
+        first, second, key = cast(Chain, self.nodes[task]).split(n_links)
+        self.keys.append(key)
+        self.nodes.append(first)
+        self.arguments.append(self.arguments[task])
+        stage_of = cast(list[int], self.stage_of)
+        stage = self.stage_of[task]
+        stage_of.append(stage)
+        stage_of[task] = self.graph.tail_stage[stage]
+        self.nodes[task] = second
+        self.arguments[task] = [key]
 
     def cut(self, task: int, part: int, n_items: int) -> None:
         """Make a task of the first items that another one still has.

@@ -36,6 +36,7 @@ from amorsize_dask.core.events import (
     GiveUp,
     Immovable,
     Run,
+    Split,
     StartFailed,
     StartWorkers,
     WorkerReady,
@@ -191,6 +192,8 @@ class Execution:
                     events += self._give(action)
                 case Cut():
                     self._tasks.cut(action.task, action.part, action.n_items)
+                case Split():
+                    self._tasks.split(action.task, action.part, action.n_links)
                 case StartWorkers():
                     events += self._start_workers(action)
                 case Drop():
@@ -217,7 +220,7 @@ class Execution:
         if number == SIDE:
             side = self._threads.get(SIDE) or self._start_thread(SIDE)
             self._side.begin(side, watched=action.watched)
-            side.give(self.store.items(tasks))
+            side.give(self.store.items(tasks), measures_links=action.watched)
             return []
         if number in self._threads:
             self._threads[number].give(self.store.items(tasks))
@@ -291,6 +294,7 @@ class Execution:
             done = BatchDone(number, result.outcomes)
             if number == SIDE:
                 done.gil_fraction = self._side.end(result.outcomes)
+                done.links = _average(result.links)
                 events += self._measure_sizes(done, result)
             events.append(done)
         return events
@@ -362,6 +366,19 @@ class Execution:
         n_new = len(self._core.decisions) - len(self.decision_times)
         if n_new:
             self.decision_times += [perf_counter() - self._start] * n_new
+
+
+def _average(
+    chains: list[list[tuple[float, float]]],
+) -> list[tuple[float, float]]:
+    """Return what each link took in the mean, if all chains have as many."""
+    if not chains or len(set(map(len, chains))) > 1:
+        return []
+    n = len(chains)
+    return [
+        (sum(s for s, _ in link) / n, sum(cpu_s for _, cpu_s in link) / n)
+        for link in zip(*chains, strict=True)
+    ]
 
 
 def _sleep_until(selector: selectors.BaseSelector, timeout_s: float) -> None:

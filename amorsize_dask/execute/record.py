@@ -176,10 +176,11 @@ def _lane_records(
 
 def _stage_records(tasks: TaskGraph, scheduling: Scheduling) -> tuple[StageRecord, ...]:
     records = []
-    rest_stage = tasks.graph.rest_stage
+    graph = tasks.graph
+    optional = {graph.rest_stage, *graph.tail_stage.values()}
     for number, stage in enumerate(scheduling.stages):
         statistics = stage.statistics
-        if number == rest_stage and not statistics.n_finished:
+        if number in optional and not statistics.n_finished:
             continue
         workload = statistics.workload(0)
         n_items = statistics.n_items_finished / max(1, statistics.n_finished)

@@ -17,6 +17,7 @@ from queue import SimpleQueue
 from typing import Any
 
 from amorsize_dask.execute.batch import BatchResult, Item, run_batch
+from amorsize_dask.execute.fused import links_measured
 from amorsize_dask.measure.clock import (
     RunDelay,
     read_run_delay_s,
@@ -94,7 +95,7 @@ class ThreadWorker:
         self._number = number
         self._mailbox = mailbox
         self._values = values
-        self._batches: SimpleQueue[Sequence[Item] | None] = SimpleQueue()
+        self._batches: SimpleQueue[tuple[Sequence[Item], bool] | None] = SimpleQueue()
         self._is_cancelled = False
         self._thread = threading.Thread(
             target=context.run,
@@ -120,9 +121,9 @@ class ThreadWorker:
             return None
         return cpu_s + read_run_delay_s(self._thread.native_id)
 
-    def give(self, items: Sequence[Item]) -> None:
+    def give(self, items: Sequence[Item], *, measures_links: bool = False) -> None:
         """Run a batch, after those given before."""
-        self._batches.put(items)
+        self._batches.put((items, measures_links))
 
     def stop(self) -> None:
         """End the thread when its batches are done."""
@@ -153,12 +154,16 @@ class ThreadWorker:
     def _serve(self) -> None:
         # An interrupt may strike anywhere in here.
         with suppress(KeyboardInterrupt), RunDelay(threading.get_native_id()) as delay:
-            while (items := self._batches.get()) is not None:
-                result = run_batch(
-                    items, self._values, delay, lambda: self._is_cancelled
-                )
+            while (batch := self._batches.get()) is not None:
+                items, measures_links = batch
+                with links_measured() as links:
+                    result = run_batch(
+                        items, self._values, delay, lambda: self._is_cancelled
+                    )
+                if measures_links:
+                    result.links = links
                 if self._is_cancelled:
                     return
                 self._mailbox.put(self._number, result)
                 # The arguments must not live until the next batch comes.
-                del items, result
+                del batch, items, result

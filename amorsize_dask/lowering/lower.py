@@ -10,6 +10,7 @@ from typing import Any
 from dask._task_spec import GraphNode
 
 from amorsize_dask.core.graph import Graph
+from amorsize_dask.execute.fused import Chain
 from amorsize_dask.execute.graph import TaskGraph
 from amorsize_dask.execute.node import Key, Node
 from amorsize_dask.execute.recipe import Piece
@@ -20,6 +21,13 @@ from amorsize_dask.lowering.keys import flatten
 from amorsize_dask.lowering.priority import prioritize
 from amorsize_dask.lowering.stages import find_stages
 from amorsize_dask.lowering.traversal import Traversal
+
+#: Most links of a chain that may be split. Smaller: some that wait and compute do both
+#: in one place; larger: each first look at one tries more places for a split.
+MAX_LINKS = 8
+
+#: Added to the name of a stage of chains for that of their last links, if it is split.
+TAIL = " (end)"
 
 #: The stage of what puts the parts of tasks that were cut together again.
 REST = "parts"
@@ -114,11 +122,17 @@ def _assemble(
         stages.bookkeeping,
         _count(chains, nodes),
     )
+    names = list(names)
     rest_stage = None
     if n_items:
         rest_stage = len(names)
-        names = [*names, REST]
+        names.append(REST)
         caller_stages |= {rest_stage}
+    tasks = _make_nodes(traversal, resolution, chains)
+    tail_stage = {}
+    for number in _find_splittable(stages.stage_of, tasks):
+        tail_stage[number] = len(names)
+        names.append(f"{names[number]}{TAIL}")
     return TaskGraph(
         graph=Graph(
             dependencies=dependencies,
@@ -132,9 +146,10 @@ def _assemble(
             caller_stages=caller_stages,
             n_items=n_items,
             rest_stage=rest_stage,
+            tail_stage=tail_stage,
         ),
         keys=[known_as[chain[-1]] for chain in chains],
-        nodes=_make_nodes(traversal, resolution, chains),
+        nodes=tasks,
         arguments=[
             [known_as[i] for i in inputs] if inputs else ()
             for inputs in (_find_inputs(resolution, chain) for chain in chains)
@@ -147,6 +162,15 @@ def _assemble(
         },
         stages=names,
     )
+
+
+def _find_splittable(stage_of: Sequence[int], nodes: Sequence[Node]) -> list[int]:
+    """Return the stages of which all tasks are chains that can be split."""
+    kinds: dict[int, bool] = {}
+    for stage, node in zip(stage_of, nodes, strict=True):
+        can_be_split = type(node) is Chain and len(node.nodes) <= MAX_LINKS
+        kinds[stage] = can_be_split and kinds.get(stage, True)
+    return [stage for stage, can_be_split in kinds.items() if can_be_split]
 
 
 def _count(chains: list[list[int]], nodes: Sequence[GraphNode | Piece]) -> list[int]:

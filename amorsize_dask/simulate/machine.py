@@ -27,6 +27,7 @@ from amorsize_dask.core.events import (
     Glimpse,
     Outcome,
     Run,
+    Split,
     StartFailed,
     StartWorkers,
     Unshippable,
@@ -207,6 +208,8 @@ class _SimulatedMachine:
                     events += self._start_workers(action)
                 case Drop():
                     pass
+                case Split():
+                    raise NotImplementedError("no simulated task is a chain")
                 case GiveUp():
                     self._gave_up = action
                     break

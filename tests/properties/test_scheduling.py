@@ -21,6 +21,7 @@ from amorsize_dask.core.events import (
     Immovable,
     Outcome,
     Run,
+    Split,
     StartFailed,
     StartWorkers,
     Unshippable,
@@ -51,16 +52,20 @@ def choose_graph(chosen: Choices) -> Graph:
     caller_stages = {chosen.below(n_stages)} if chosen.below(3) == 1 else set()
     if may_cut:
         caller_stages.add(n_stages)
+    # Tasks that can be cut are no chains.
+    may_split = not may_cut and chosen.below(2)
+    tails = {stage: n_stages + stage for stage in range(n_stages * may_split)}
     return Graph(
         dependencies=[
             chosen.some_below(task, most) if task else [] for task in range(n)
         ],
         stage_of=[chosen.below(n_stages) for _ in range(n)],
-        n_stages=n_stages + may_cut,
+        n_stages=n_stages + may_cut + len(tails),
         wanted=frozenset(task for task in range(n) if chosen.below(2)),
         caller_stages=frozenset(caller_stages),
         n_items=[1 + chosen.below(2) * chosen.below(9) for _ in range(n * may_cut)],
         rest_stage=n_stages if may_cut else None,
+        tail_stage=tails,
     )
 
 
@@ -136,6 +141,7 @@ class FakeEdge:
         self.dropped: set[int] = set()
         self.blamed: dict[int, int] = {}
         self.n_refused = 0
+        self.n_split = 0
         self.n_boot_losses = 0
         self.is_closed = False
         self.gave_up: GiveUp | None = None
@@ -173,6 +179,8 @@ class FakeEdge:
                     events += self.give(action)
                 case Cut():
                     self.cut(action)
+                case Split():
+                    self.split(action)
                 case StartWorkers():
                     events += self.start(action)
                 case Drop():
@@ -193,6 +201,19 @@ class FakeEdge:
         if not self.n_items[task]:
             assert self.graph.rest_stage is not None
             self.stage_of[task] = self.graph.rest_stage
+
+    def split(self, action: Split) -> None:
+        """Make a task of the first links of one that hasn't begun."""
+        task = action.task
+        assert action.n_links == 1
+        assert action.part == len(self.dependencies)
+        assert task not in self.finished
+        assert all(task not in b for w in self.workers.values() for b in w.batches)
+        self.dependencies.append(self.dependencies[task])
+        self.dependencies[task] = [action.part]
+        self.stage_of.append(self.stage_of[task])
+        self.stage_of[task] = self.graph.tail_stage[self.stage_of[task]]
+        self.n_split += 1
 
     def give(self, action: Run) -> list[Event]:
         """Take a batch in, if its worker may have it."""
@@ -320,7 +341,12 @@ class FakeEdge:
             for task in tasks
         ]
         gil_fraction = self.gil_fraction if number == SIDE else None
-        events.append(BatchDone(number, outcomes, gil_fraction, 100 * len(batch)))
+        done = BatchDone(number, outcomes, gil_fraction, 100 * len(batch))
+        if number == SIDE and self.graph.tail_stage:
+            # It waits and then computes, or it doesn't.
+            half_s = self.seconds / 2
+            done.links = [(half_s, 0.0), (half_s, self.choose(2) * half_s)]
+        events.append(done)
         return events
 
     def lose(self, number: int) -> list[Event]:
