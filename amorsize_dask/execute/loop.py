@@ -35,6 +35,7 @@ from amorsize_dask.core.events import (
     Event,
     GiveUp,
     Immovable,
+    Outcome,
     Run,
     Split,
     StartFailed,
@@ -160,6 +161,7 @@ class Execution:
                 actions = self._core.handle(*(events or self._wait()))
                 self._stamp_decisions()
             self._perform(actions)
+            self.store.read_wanted()
         except (KeyboardInterrupt, SystemExit):
             for thread in self._threads.values():
                 thread.interrupt()
@@ -212,6 +214,8 @@ class Execution:
         if self._observer is not None:
             for task in tasks:
                 self._observer.pretask(task)
+        if number <= SIDE or number in self._threads:
+            self.store.read_arguments(tasks)
         if number == CALLER:
             items = self.store.items(tasks)
             result = run_batch(items, self.store.values, self._delay)
@@ -317,10 +321,15 @@ class Execution:
         if result.failure is not None:
             self._fail(*result.failure, lane)
 
-    def _receive(self, task: int, value: Any, worker_id: str) -> None:
-        self.store.put(task, value)
-        if self._observer is not None:
-            self._observer.posttask(task, value, worker_id)
+    def _receive(
+        self, outcomes: list[Outcome], values: list[Any], worker_id: str
+    ) -> None:
+        """Keep what a worker process has made, or where it is."""
+        for outcome, value in zip(outcomes, values, strict=True):
+            self.store.put(outcome.task, value)
+            if self._observer is not None:
+                value = self.store.read(outcome.task)
+                self._observer.posttask(outcome.task, value, worker_id)
 
     def _measure_sizes(self, done: BatchDone, result: BatchResult) -> list[Event]:
         """Measure what it would cost to run a sampled task elsewhere, on the first."""

@@ -22,6 +22,7 @@ from amorsize_dask.execute.launch import (
     SpawnLauncher,
     hold_interrupts,
 )
+from amorsize_dask.execute.recipe import Sender
 
 #: How worker processes may be started.
 START_METHODS = ("forkserver", "spawn")
@@ -43,6 +44,8 @@ class ProcessWorker:
         The tasks of each batch that it was sent and has not answered, and its bytes.
     state : bytes
         The state of the caller that it was sent last.
+    sender : Sender
+        What it has been sent of the recipes of a run.
     asked_at : float
         When it was asked for, by `time.perf_counter`.
     ready_at : float
@@ -63,6 +66,7 @@ class ProcessWorker:
         self.sentinel: int | None = None
         self.batches: deque[tuple[list[int], int]] = deque()
         self.state = b""
+        self.sender = Sender()
 
     def set_up(self, pid: int, ready_at: float) -> None:
         """Note the process that has answered, and when it did."""

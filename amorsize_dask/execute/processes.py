@@ -11,6 +11,7 @@ from typing import Any
 from amorsize_dask.core.events import (
     BatchDone,
     Event,
+    Outcome,
     StartFailed,
     Unshippable,
     WorkerLost,
@@ -18,15 +19,19 @@ from amorsize_dask.core.events import (
 )
 from amorsize_dask.core.model import Lane
 from amorsize_dask.errors import WorkerStartError
+from amorsize_dask.execute.answer import Report, read_answer
 from amorsize_dask.execute.caller_state import dump_caller_state
 from amorsize_dask.execute.failure import load_failure
+from amorsize_dask.execute.node import Key
 from amorsize_dask.execute.pool import ProcessWorker, WorkerPool
+from amorsize_dask.execute.recipe import Recipe, Sender
+from amorsize_dask.execute.spool import SpoolFolder, SpoolPlace, is_large
 from amorsize_dask.execute.store import Store
 from amorsize_dask.execute.wire import Part, count_bytes, dump, load
-from amorsize_dask.execute.worker import Report
+from amorsize_dask.execute.worker import RunHead
 
-#: Called with a task's number and its value when it has come back.
-Receive = Callable[[int, Any, str], None]
+#: Called with outcomes, the values or where they are, and what names the worker.
+Receive = Callable[[list[Outcome], list[Any], str], None]
 
 #: Called with the number and the exception of a task that raised; doesn't return.
 Fail = Callable[[int, BaseException, Lane], None]
@@ -66,6 +71,9 @@ class ProcessLane:
         self._ready = ready
         self._workers: dict[int, ProcessWorker] = {}
         self._state: list[Part] | None = None
+        self._spool: SpoolFolder | None = None
+        # Workers that have had a batch of this run.
+        self._begun: set[int] = set()
         self.peak_rss_bytes: dict[int, int] = {}
 
     @property
@@ -83,6 +91,7 @@ class ProcessLane:
                 self._pool.give_back(worker)
             return [StartFailed(Lane.PROCESSES, numbers, str(error))]
         for number, worker in zip(numbers, (*warm, *cold), strict=True):
+            worker.sender = Sender()
             self._workers[number] = worker
             self._watch(number, worker)
         return [WorkerReady(number) for number in numbers[: len(warm)]]
@@ -90,14 +99,27 @@ class ProcessLane:
     def give(self, number: int, tasks: list[int]) -> list[Event]:
         """Send a batch, or say that it can't be sent."""
         worker = self._workers[number]
+        place = self._open_spool()
+        new: list[tuple[int, Recipe]] = []
         try:
-            parts = dump((self._store.items(tasks), self._store.arguments(tasks)))
+            with worker.sender.active():
+                parts = dump((self._store.items(tasks), self._arguments(tasks)))
+            new = worker.sender.take_new()
+            recipes = [(n, [bytes(part) for part in dump(r)]) for n, r in new]
         except Exception as error:
+            worker.sender.forget(worker.sender.take_new() or new)
             reason = f"{type(error).__name__}: {error}"
             return [Unshippable(number, self._find_unshippable(tasks), "task", reason)]
         self._send_state(worker)
-        worker.channel.send([_RUN, *parts])
-        worker.batches.append((tasks, count_bytes(parts)))
+        head = RunHead(number not in self._begun, recipes, place)
+        self._begun.add(number)
+        in_bytes = count_bytes(parts)
+        if is_large(parts):
+            head.spooled = place.write(parts)
+        if head.spooled is not None:
+            parts = []
+        worker.channel.send([dump(("run", head))[0], *parts])
+        worker.batches.append((tasks, in_bytes))
         self._mind_writing(number, worker)
         return []
 
@@ -125,6 +147,8 @@ class ProcessLane:
             self._unwatch(worker)
             self._pool.give_back(worker)
         self._workers.clear()
+        if self._spool is not None:
+            self._spool.close()
 
     # -- messages -------------------------------------------------------------------
 
@@ -159,31 +183,31 @@ class ProcessLane:
         events: list[Event] = []
         if report.unloadable is not None:
             events.append(Unshippable(number, tasks, "result", report.unloadable))
-        for task, reason in report.unshippable:
+        answer = read_answer(report, message[1:], tasks)
+        for task, reason in answer.unshippable:
             events.append(Unshippable(number, [task], "result", reason))
-        outcomes = []
-        start = 1
-        for outcome, n_parts in zip(report.outcomes, report.n_parts, strict=True):
-            parts = message[start : start + n_parts]
-            start += n_parts
-            try:
-                value = load(parts)
-            except Exception as error:
-                reason = (
-                    f"its result can't be unpickled: {type(error).__name__}: {error}"
-                )
-                events.append(Unshippable(number, [outcome.task], "result", reason))
-                continue
-            outcomes.append(outcome)
-            self._receive(outcome.task, value, f"process {worker.pid}")
-        if report.failure is not None:
-            task, failure = report.failure
+        self._receive(answer.outcomes, answer.values, f"process {worker.pid}")
+        if answer.failure is not None:
+            task, failure = answer.failure
             parts = [bytearray(part) for part in failure]
             self._fail(
                 task, load_failure(self._store.key_of(task), parts), Lane.PROCESSES
             )
-        events.append(BatchDone(number, outcomes, in_bytes=in_bytes))
+        events.append(BatchDone(number, answer.outcomes, in_bytes=in_bytes))
         return events
+
+    def _arguments(self, tasks: list[int]) -> dict[Key, Any]:
+        """Return what tasks need, and of what is large where it is."""
+        place = self._open_spool()
+        return {
+            key: self._store.share(key, place) or value
+            for key, value in self._store.arguments(tasks).items()
+        }
+
+    def _open_spool(self) -> SpoolPlace:
+        if self._spool is None:
+            self._spool = SpoolFolder()
+        return self._spool.place
 
     def _find_unshippable(self, tasks: list[int]) -> list[int]:
         for task in tasks:
@@ -224,8 +248,6 @@ class ProcessLane:
             mask |= selectors.EVENT_WRITE
         self._selector.modify(worker.channel, mask, Tag(number, False))
 
-
-_RUN: Part = dump(("run",))[0]
 
 #: For each file what Python keeps in a module's ``__warningregistry__``: otherwise a
 #: warning of which the filters show the first one only would be shown for each batch.

@@ -1,13 +1,16 @@
 """What all partitions of a stage go through, and one partition's share of it.
 
-A `Recipe` is there once for a stage, and is sent to a worker once. What is left for
-each task is a `Piece`: the recipe, and what differs from task to task.
+A `Recipe` is there once for a stage, and is sent to a worker once: see `Sender`. What
+is left for each task is a `Piece`: the recipe, and what differs from task to task.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+import threading
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import count
 from typing import Any, NamedTuple
 
 from amorsize_dask.execute.node import Key
@@ -66,6 +69,19 @@ class Recipe:
     name: str
     cut: Cut | None = None
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        sender = _sending.sender
+        if sender is not None:
+            return fetch, (sender.number_of(self),)
+        return Recipe, (
+            self.constants,
+            self.n_arguments,
+            self.references,
+            self.steps,
+            self.name,
+            self.cut,
+        )
+
     def __call__(self, arguments: Sequence[Any], values: Mapping[Key, Any]) -> Any:
         """Make the calls.
 
@@ -76,7 +92,14 @@ class Recipe:
         values : mapping of key to value
             Has the values of the keys among them.
         """
-        return _follow(self.steps, self._begin(arguments, values))
+        if len(self.steps) > 1:
+            return _follow(self.steps, self._begin(arguments, values))
+        ((function, positional, keywords, _),) = self.steps
+        known = self._begin(arguments, values)
+        if keywords:
+            named = {name: known[i] for name, i in keywords.items()}
+            return known[function](*[known[i] for i in positional], **named)
+        return known[function](*[known[i] for i in positional])
 
     def start(
         self, arguments: Sequence[Any], values: Mapping[Key, Any]
@@ -115,6 +138,61 @@ class Recipe:
             for step in self.steps
             if step.function < len(constants)
         ]
+
+
+class Sender:
+    """What a worker has been sent of the recipes that it needs.
+
+    While it is active in a thread, recipes are pickled as numbers there.
+    """
+
+    def __init__(self) -> None:
+        # By identity: a run keeps its recipes for as long as it lasts.
+        self._numbers: dict[int, int] = {}
+        self._next = count()
+        self._new: list[Recipe] = []
+
+    def number_of(self, recipe: Recipe) -> int:
+        """Return the number of a recipe, a new one if the worker doesn't have it."""
+        number = self._numbers.get(id(recipe))
+        if number is None:
+            number = self._numbers[id(recipe)] = next(self._next)
+            self._new.append(recipe)
+        return number
+
+    @contextmanager
+    def active(self) -> Iterator[None]:
+        """Pickle recipes as numbers in this thread."""
+        _sending.sender = self
+        try:
+            yield
+        finally:
+            _sending.sender = None
+
+    def take_new(self) -> list[tuple[int, Recipe]]:
+        """Return the recipes that are to be sent before those numbers are."""
+        new, self._new = self._new, []
+        return [(self._numbers[id(recipe)], recipe) for recipe in new]
+
+    def forget(self, recipes: Sequence[tuple[int, Recipe]]) -> None:
+        """Take note that recipes couldn't be sent after all."""
+        for _, recipe in recipes:
+            self._numbers.pop(id(recipe), None)
+
+
+class _Sending(threading.local):
+    sender: Sender | None = None
+
+
+_sending = _Sending()
+
+#: The recipes that this process, a worker, has been sent, by number.
+received: dict[int, Recipe] = {}
+
+
+def fetch(number: int) -> Recipe:
+    """Return a recipe that was sent to this process before."""
+    return received[number]
 
 
 def _follow(steps: Sequence[Step], known: list[Any]) -> Any:

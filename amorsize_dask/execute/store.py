@@ -2,16 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
+
+from dask.sizeof import sizeof
 
 from amorsize_dask.execute.batch import Item
 from amorsize_dask.execute.graph import TaskGraph
 from amorsize_dask.execute.node import Key
+from amorsize_dask.execute.spool import (
+    SPOOL_BYTES,
+    Spooled,
+    SpoolPlace,
+    is_large,
+    remove,
+)
+from amorsize_dask.execute.spool import (
+    read as read_parts,
+)
+from amorsize_dask.execute.wire import dump, load
 
 
 class Store:
     """Holds each value until the core says that no one needs it.
+
+    A value may be in a spool file, which is read when a task in this process needs it
+    or when the user has asked for it. It stays there for other processes' tasks.
 
     Attributes
     ----------
@@ -22,24 +38,86 @@ class Store:
     def __init__(self, tasks: TaskGraph) -> None:
         self._tasks = tasks
         self.values: dict[Key, Any] = dict(tasks.constants)
+        # Those that are in files, and those of them that haven't been read.
+        self._spooled: dict[Key, Spooled] = {}
+        self._unread: set[Key] = set()
+        # Values of this process that need no file.
+        self._small: set[Key] = set()
 
     def key_of(self, task: int) -> Key:
         """Return the key of a task."""
         return self._tasks.keys[task]
 
     def put(self, task: int, value: Any) -> None:
-        """Keep the result of a task."""
-        self.values[self._tasks.keys[task]] = value
+        """Keep the result of a task, or where it is."""
+        key = self._tasks.keys[task]
+        if isinstance(value, Spooled):
+            self._spooled[key] = value
+            self._unread.add(key)
+        self.values[key] = value
 
     def put_all(self, tasks: Sequence[int], values: Sequence[Any]) -> None:
-        """Keep the results of tasks."""
+        """Keep the results of tasks, of which none is in a file."""
         keys = self._tasks.keys
         self.values.update(zip([keys[t] for t in tasks], values, strict=True))
 
     def drop(self, dropped: Sequence[int]) -> None:
         """Let go of results."""
-        for task in dropped:
-            del self.values[self._tasks.keys[task]]
+        keys = [self._tasks.keys[task] for task in dropped]
+        for key in keys:
+            del self.values[key]
+        for key in self._spooled.keys() & keys:
+            remove(self._spooled.pop(key))
+            self._unread.discard(key)
+
+    def read(self, task: int) -> Any:
+        """Return the result of a task; if it is in a file, read it."""
+        key = self._tasks.keys[task]
+        self._read([key])
+        return self.values[key]
+
+    def read_wanted(self) -> None:
+        """Read what the user has asked for, if it is in files."""
+        if self._unread:
+            keys = self._tasks.keys
+            self._read(keys[task] for task in self._tasks.graph.wanted)
+
+    def read_arguments(self, tasks: Sequence[int]) -> None:
+        """Read what tasks in this process are going to need, if it is in files."""
+        if self._unread:
+            self._read(key for task in tasks for key in self._tasks.arguments[task])
+
+    def share(self, key: Key, place: SpoolPlace) -> Spooled | None:
+        """Put a large value of this process into a file, for others to read.
+
+        Returns
+        -------
+        Spooled or None
+            ``None`` if it isn't large, can't be pickled or fits nowhere.
+        """
+        spooled = self._spooled.get(key)
+        if spooled is None and key not in self._small:
+            spooled = self._write(self.values[key], place)
+            if spooled is None:
+                self._small.add(key)
+            else:
+                self._spooled[key] = spooled
+        return spooled
+
+    @staticmethod
+    def _write(value: Any, place: SpoolPlace) -> Spooled | None:
+        if sizeof(value) < SPOOL_BYTES:
+            return None
+        try:
+            parts = dump(value)
+        except Exception:
+            return None  # whoever sends it along with a task says what is wrong
+        return place.write(parts) if is_large(parts) else None
+
+    def _read(self, keys: Iterable[Key]) -> None:
+        for key in self._unread.intersection(keys):
+            self.values[key] = load(read_parts(self._spooled[key]))
+            self._unread.discard(key)
 
     def find(self, key: Key) -> Any:
         """Return the value under a key that was asked for.

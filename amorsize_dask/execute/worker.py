@@ -8,7 +8,7 @@ What the caller sends, and what is answered; each is a pickle, its buffers besid
 
     ("state", WorkerState)      -
     ("echo", bytes)             the same bytes
-    ("run",)  + tasks, values   ("done", Report) + the results, each a pickle
+    ("run", RunHead) + tasks    ("done", Report) + the results
 """
 
 from __future__ import annotations
@@ -22,21 +22,27 @@ import socket
 import sys
 import threading
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from time import perf_counter
 from typing import Any
 
-from amorsize_dask.core.events import Outcome
-from amorsize_dask.execute.batch import BatchResult, run_batch
+from amorsize_dask.execute.answer import Answerer, CaughtWarning
+from amorsize_dask.execute.batch import BatchResult, Item, run_batch
 from amorsize_dask.execute.channel import WorkerChannel
-from amorsize_dask.execute.failure import dump_failure
-from amorsize_dask.execute.wire import Part, count_bytes, dump, load
+from amorsize_dask.execute.recipe import received
+from amorsize_dask.execute.spool import Spooled, SpoolPlace, read, remove
+from amorsize_dask.execute.wire import Part, dump, load
 from amorsize_dask.measure.clock import RunDelay
-from amorsize_dask.measure.memory import read_peak_rss
 
 logger = logging.getLogger(__name__)
+
+#: Values from files that a worker keeps for its next batches, and their bytes. Smaller:
+#: what many tasks share is loaded again for each batch; larger: what no one needs any
+#: more takes memory.
+MAX_SHARED = 8
+MAX_SHARED_BYTES = 256_000_000
 
 #: Set in a worker: computes that its tasks start must not start processes again.
 is_worker = False
@@ -54,29 +60,25 @@ class WorkerState:
 
 
 @dataclass(slots=True)
-class Report:
-    """What came of a batch. The results follow it, each in `n_parts` parts."""
+class RunHead:
+    """What goes before the tasks of a batch and the values that they need."""
 
-    outcomes: list[Outcome]
-    n_parts: list[int]
-    #: Task number and reason for each result that can't be pickled.
-    unshippable: list[tuple[int, str]]
-    #: Task number and parts of the exception, if a task raised.
-    failure: tuple[int, list[bytes]] | None
-    #: Why the batch couldn't be unpickled; nothing was run then.
-    unloadable: str | None
-    #: Category, text, file and line of each warning.
-    warnings: list[tuple[type[Warning], str, str, int]]
-    #: Highest resident bytes of this process so far.
-    peak_rss_bytes: int
+    #: Whether the worker has had no batch of this run so far.
+    is_first: bool
+    #: Numbers and pickles of recipes that the worker doesn't have.
+    recipes: list[tuple[int, list[bytes]]]
+    #: Where large results may be written.
+    place: SpoolPlace
+    #: Where tasks and values are, if they don't follow.
+    spooled: Spooled | None = None
 
 
 @dataclass(slots=True)
 class _Caught:
     """Warnings caught while a batch runs, each once."""
 
-    seen: set[tuple[type[Warning], str, str, int]] = field(default_factory=set)
-    found: list[tuple[type[Warning], str, str, int]] = field(default_factory=list)
+    seen: set[CaughtWarning] = field(default_factory=set)
+    found: list[CaughtWarning] = field(default_factory=list)
 
     def note(
         self,
@@ -108,11 +110,12 @@ def main(sock: socket.socket, idle_s: float | None) -> None:
 def serve(channel: WorkerChannel, idle_s: float | None) -> None:
     """Answer messages until the pipe closes or is silent for `idle_s` seconds."""
     channel.send(dump(("ready", os.getpid(), perf_counter())))
+    answerer = Answerer()
     with RunDelay(threading.get_native_id()) as delay:
         while (parts := channel.receive(idle_s)) is not None:
             kind, *rest = pickle.loads(parts[0])
             if kind == "run":
-                answer = run(parts[1:], delay)
+                answer = run(rest[0], parts[1:], delay, answerer)
                 flush()
                 channel.send(answer)
                 del answer
@@ -158,40 +161,56 @@ def apply_state(state: WorkerState) -> None:
             logger.debug("Dask's setting %r can't be had here: %r", name, error)
 
 
-def run(parts: list[bytearray], delay: RunDelay) -> list[Part]:
+def run(
+    head: RunHead, parts: Sequence[Part], delay: RunDelay, answerer: Answerer
+) -> list[Part]:
     """Run a batch; return the answer to be sent."""
     caught = _Caught()
     unloadable = None
     with _warnings_noted(caught):
         try:
-            items, values = load(parts)
+            items, values = _load_batch(head, parts)
         except BaseException as error:
             unloadable = f"{type(error).__name__}: {error}"
             result = BatchResult()
         else:
             result = run_batch(items, values, delay)
             del items, values
-        return _answer(result, caught, unloadable)
+    return answerer.make(result, caught.found, unloadable, head.place)
 
 
-def _answer(result: BatchResult, caught: _Caught, unloadable: str | None) -> list[Part]:
-    report = Report([], [], [], None, unloadable, caught.found, 0)
-    payload: list[Part] = []
-    for outcome, value in zip(result.outcomes, result.values, strict=True):
-        try:
-            parts = dump(value)
-        except Exception as error:
-            reason = f"{type(error).__name__}: {error}"
-            report.unshippable.append((outcome.task, reason))
-            continue
-        report.outcomes.append(outcome._replace(out_bytes=count_bytes(parts)))
-        report.n_parts.append(len(parts))
-        payload += parts
-    if result.failure is not None:
-        task, failure = result.failure
-        report.failure = (task, [bytes(part) for part in dump_failure(failure)])
-    report.peak_rss_bytes = read_peak_rss()
-    return [dump(("done", report))[0], *payload]
+def _load_batch(
+    head: RunHead, parts: Sequence[Part]
+) -> tuple[list[Item], dict[Any, Any]]:
+    if head.is_first:
+        received.clear()
+        _shared.clear()
+    for number, recipe in head.recipes:
+        received[number] = load(recipe)
+    if head.spooled is not None:
+        parts = read(head.spooled)
+        remove(head.spooled)
+    items, values = load(parts)
+    for key, value in values.items():
+        if isinstance(value, Spooled):
+            values[key] = _load_spooled(value)
+    return items, values
+
+
+def _load_spooled(spooled: Spooled) -> Any:
+    """Load a value from its file, or take it from those that were loaded last."""
+    if spooled not in _shared:
+        _shared[spooled] = load(read(spooled))
+        while len(_shared) > MAX_SHARED or (
+            len(_shared) > 1 and sum(s.n_bytes for s in _shared) > MAX_SHARED_BYTES
+        ):
+            del _shared[next(iter(_shared))]
+        return _shared.get(spooled)
+    return _shared[spooled]
+
+
+#: Values that were loaded from files, of which later batches may need the same.
+_shared: dict[Spooled, Any] = {}
 
 
 @contextmanager

@@ -12,6 +12,7 @@ from dask._task_spec import Alias, DataNode, GraphNode, Task, TaskRef
 from amorsize_dask.execute.fused import Call, Chain, Subgraph
 from amorsize_dask.execute.node import Key, Node
 from amorsize_dask.execute.recipe import Piece
+from amorsize_dask.lowering.recipes import Calls
 from amorsize_dask.lowering.traversal import RUN_FUSED
 
 
@@ -47,9 +48,15 @@ class Unfuser:
     def __init__(self) -> None:
         # By identity: all tasks of an array's layer share the nodes.
         self._bodies: dict[tuple[int, Key], Node] = {}
+        self._calls = Calls()
 
     def convert(self, node: GraphNode | Piece) -> Node:
-        """Return one of our fused tasks for one of Dask's, any other node as it is."""
+        """Return what runs as the node does, and costs less.
+
+        Of a single call it is a piece, of a task that Dask has fused one of our own.
+        """
+        if type(node) is Task and node.func is not RUN_FUSED:
+            return self._calls.convert(node) or node
         if not isinstance(node, Task) or node.func is not RUN_FUSED:
             return node
         nodes, last, names, *arguments = node.args

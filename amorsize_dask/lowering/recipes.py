@@ -8,6 +8,9 @@ from functools import partial
 from itertools import repeat
 from typing import Any
 
+from dask._task_spec import GraphNode, Task, TaskRef
+from dask.utils import funcname
+
 from amorsize_dask.execute.recipe import COPIERS, MAKERS, Cut, Piece, Recipe, Step
 from amorsize_dask.lowering.columns import (
     Call,
@@ -20,6 +23,7 @@ from amorsize_dask.lowering.columns import (
     Reference,
 )
 from amorsize_dask.lowering.functions import look_up
+from amorsize_dask.lowering.traversal import RUN_FUSED
 
 #: Functions that neither change their arguments nor give them to anyone as they are:
 #: what they get need not be copied.
@@ -112,6 +116,41 @@ def make_pieces(name: str, links: Sequence[Expression], n: int) -> list[Piece]:
         found = zip(*(columns[i] for i in keys), strict=True)
         dependencies = (tuple(dict.fromkeys(row)) for row in found)
     return list(map(Piece, repeat(recipe), rows, dependencies))
+
+
+class Calls:
+    """Makes pieces of single calls: those of one function share a recipe."""
+
+    def __init__(self) -> None:
+        self._recipes: dict[tuple[int, tuple[bool, ...]], Recipe] = {}
+
+    def convert(self, node: Task) -> Piece | None:
+        """Return the same task as a piece; ``None`` if it is more than one call."""
+        if node.kwargs or node.func is RUN_FUSED:
+            return None
+        arguments, are_keys = [], []
+        for argument in node.args:
+            is_key = type(argument) is TaskRef
+            if not is_key and isinstance(argument, GraphNode):
+                return None
+            arguments.append(argument.key if is_key else argument)
+            are_keys.append(is_key)
+        place = id(node.func), tuple(are_keys)
+        recipe = self._recipes.get(place)
+        if recipe is None:
+            recipe = self._recipes[place] = self._make(node.func, are_keys)
+        return Piece(recipe, arguments)
+
+    @staticmethod
+    def _make(function: Any, are_keys: Sequence[bool]) -> Recipe:
+        n = len(are_keys)
+        return Recipe(
+            constants=(function,),
+            n_arguments=n,
+            references=tuple(i for i, is_key in enumerate(are_keys) if is_key),
+            steps=(Step(0, tuple(range(1, n + 1)), {}, ()),),
+            name=funcname(function),
+        )
 
 
 class _Compiler:

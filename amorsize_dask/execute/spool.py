@@ -1,0 +1,249 @@
+"""Spool files: large payloads that one process writes and another one maps.
+
+A payload is written once, its buffers each at an aligned place, and mapped
+copy-on-write by whoever reads it: no pipe, no copy, and arrays are writable. Files are
+in shared memory where there is room, on disk otherwise; where there is neither, the
+caller and the worker use their pipe.
+
+They are private: a folder for each run, which only its user may enter, and names that
+can't be guessed. What is left of a process that was killed the user's next one removes.
+"""
+
+from __future__ import annotations
+
+import logging
+import mmap
+import os
+import secrets
+import shutil
+import stat
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import NamedTuple
+
+from dask import config
+
+from amorsize_dask.execute.wire import Part, count_bytes
+
+try:
+    import fcntl
+except ImportError:  # Windows has no worker processes
+    fcntl = None  # type: ignore[assignment]
+
+logger = logging.getLogger(__name__)
+
+#: Bytes of a payload from which on it is spooled. Smaller: creating and removing a
+#: file, some 30 µs, costs more than the pipe; larger: what goes through the pipe is
+#: copied four times.
+SPOOL_BYTES = 100_000
+
+#: Buffers begin at multiples of this, as NumPy's own do.
+ALIGNMENT = 64
+
+#: Share of what is free in shared memory that one payload may take. Smaller: large ones
+#: go to disk while there is room; larger: others find none for theirs.
+SHARED_FRACTION = 0.5
+
+#: Where files of shared memory are, on systems that have such a place.
+SHARED_MEMORY = Path("/dev/shm")
+
+#: Seconds after which a folder without a lock is taken for left over. Smaller: another
+#: process may be about to make it; larger: what was left over stays that much longer.
+STALE_S = 600.0
+
+_PREFIX = "amorsize-"
+
+
+class Spooled(NamedTuple):
+    """A payload in a file, in the place of the payload itself."""
+
+    path: str
+    #: The sizes of its parts, in order; each begins at the next aligned place.
+    sizes: tuple[int, ...]
+
+    @property
+    def n_bytes(self) -> int:
+        """The bytes of all parts together."""
+        return sum(self.sizes)
+
+
+class SpoolPlace(NamedTuple):
+    """Where files may be written, the better place first; nothing where there is none.
+
+    It is sent to workers.
+    """
+
+    folders: tuple[str, ...] = ()
+
+    def write(self, parts: Sequence[Part]) -> Spooled | None:
+        """Write a payload.
+
+        Returns
+        -------
+        Spooled or None
+            ``None`` if it fits nowhere; nothing is left behind then.
+        """
+        sizes = tuple(
+            part.nbytes if isinstance(part, memoryview) else len(part) for part in parts
+        )
+        for folder in self.folders:
+            path = f"{folder}/{secrets.token_hex(12)}"
+            with suppress(OSError):
+                if _has_room(folder, sum(sizes)):
+                    _write(path, parts)
+                    return Spooled(path, sizes)
+        return None
+
+
+def read(spooled: Spooled) -> list[memoryview]:
+    """Map the parts of a payload; they can be changed, which no one else sees.
+
+    Raises
+    ------
+    OSError
+        If the file is gone.
+    ValueError
+        If it is shorter than it should be.
+    """
+    fd = os.open(spooled.path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    try:
+        ends = list(_places(spooled.sizes))
+        n_bytes = ends[-1][1] if ends else 0
+        if os.fstat(fd).st_size < n_bytes:
+            raise ValueError(f"{spooled.path} is shorter than {n_bytes} bytes")
+        mapped = memoryview(mmap.mmap(fd, n_bytes, access=mmap.ACCESS_COPY))
+    finally:
+        os.close(fd)
+    return [mapped[start:end] for start, end in ends]
+
+
+def remove(spooled: Spooled) -> None:
+    """Remove a payload's file; who has mapped it keeps what is in it."""
+    with suppress(OSError):
+        os.unlink(spooled.path)
+
+
+class SpoolFolder:
+    """The folders of one run; nothing is left of them after `close`.
+
+    If this process is killed, a later one of the user's removes them.
+
+    Attributes
+    ----------
+    place : SpoolPlace
+        Where to write.
+    """
+
+    def __init__(self) -> None:
+        self._locks: list[int] = []
+        folders = []
+        for root in _find_roots():
+            folder = root / f"{_PREFIX}{os.getuid()}-{secrets.token_hex(8)}"
+            try:
+                folder.mkdir(mode=0o700)
+                folders.append(str(folder))
+                self._locks.append(_lock(folder))
+            except OSError as error:
+                logger.debug("no spool files in %s: %r", root, error)
+            if root not in _swept:
+                _swept.add(root)
+                _remove_stale(root)
+        self.place = SpoolPlace(tuple(folders))
+
+    def close(self) -> None:
+        """Remove what is left."""
+        for folder in self.place.folders:
+            shutil.rmtree(folder, ignore_errors=True)
+        for lock in self._locks:
+            os.close(lock)
+        self._locks = []
+
+
+#: Where this process has looked for what others have left.
+_swept: set[Path] = set()
+
+
+def _find_roots() -> Iterator[Path]:
+    if SHARED_MEMORY.is_dir() and os.access(SHARED_MEMORY, os.W_OK | os.X_OK):
+        yield SHARED_MEMORY
+    yield Path(config.get("temporary-directory", None) or tempfile.gettempdir())
+
+
+def _has_room(folder: str, n_bytes: int) -> bool:
+    found = os.statvfs(folder)
+    free = found.f_bavail * found.f_frsize
+    if Path(folder).is_relative_to(SHARED_MEMORY):
+        free = int(SHARED_FRACTION * free)
+    return n_bytes <= free
+
+
+def _places(sizes: Sequence[int]) -> Iterator[tuple[int, int]]:
+    start = 0
+    for size in sizes:
+        yield start, start + size
+        start = -(-(start + size) // ALIGNMENT) * ALIGNMENT
+
+
+def _write(path: str, parts: Sequence[Part]) -> None:
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+    fd = os.open(path, flags, 0o600)
+    try:
+        end = 0
+        for part in parts:
+            start = -(-end // ALIGNMENT) * ALIGNMENT
+            if start > end:
+                _write_all(fd, memoryview(bytes(start - end)))
+            view = memoryview(part).cast("B")
+            _write_all(fd, view)
+            end = start + len(view)
+    except BaseException:
+        os.unlink(path)
+        raise
+    finally:
+        os.close(fd)
+
+
+def _write_all(fd: int, view: memoryview) -> None:
+    while view:
+        view = view[os.write(fd, view) :]
+
+
+def _lock(folder: Path) -> int:
+    """Lock a folder for as long as this process lives."""
+    fd = os.open(folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    return fd
+
+
+def _remove_stale(place: Path) -> None:
+    """Remove the folders of this user's processes that were killed."""
+    with suppress(OSError):
+        for folder in place.glob(f"{_PREFIX}{os.getuid()}-*"):
+            with suppress(OSError):
+                if _is_stale(folder):
+                    shutil.rmtree(folder, ignore_errors=True)
+
+
+def _is_stale(folder: Path) -> bool:
+    found = folder.lstat()
+    if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid():
+        return False
+    try:
+        fd = os.open(folder / "lock", os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return time.time() - found.st_mtime > STALE_S
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return False
+    finally:
+        os.close(fd)
+    return True
+
+
+def is_large(parts: Sequence[Part]) -> bool:
+    """Whether a payload should be spooled."""
+    return count_bytes(parts) >= SPOOL_BYTES
