@@ -1,31 +1,35 @@
 """What a worker answers to a batch: made there, read in the caller.
 
-Nearly all answers are many small values: they travel as one pickle, and what was
-measured as columns of numbers. Where values are large each has a payload of its own, in
-a spool file if there is a place for one, so that the caller needs not read it.
+Nearly all answers are many small values: their pickles travel as one piece, and what
+was measured as columns of numbers. A large value is in a spool file, if there is a
+place for one, and the caller needs not read it.
 """
 
 from __future__ import annotations
 
+import pickle
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from itertools import repeat
-from typing import Any
+from typing import Any, NamedTuple
 
 from amorsize_dask.core.events import Outcome
 from amorsize_dask.execute.batch import BatchResult
 from amorsize_dask.execute.failure import dump_failure
-from amorsize_dask.execute.spool import Spooled, SpoolPlace, is_large
+from amorsize_dask.execute.spool import SPOOL_BYTES, Spooled, SpoolPlace, is_large
 from amorsize_dask.execute.wire import Part, count_bytes, dump, load
 from amorsize_dask.measure.memory import read_peak_rss
 
-#: Bytes of a batch's values, in the mean of a task, up to which the next batch's travel
-#: together. Smaller: each is a payload of its own, some microseconds; larger: large
-#: ones are pickled twice, to find out.
-TOGETHER_BYTES = 4_000
-
 #: Category, text, file and line of a warning.
 CaughtWarning = tuple[type[Warning], str, str, int]
+
+
+class Parts(NamedTuple):
+    """A value that is the next `n` parts."""
+
+    n: int
+
+
+Payload = int | Parts | Spooled | str
 
 
 @dataclass(slots=True)
@@ -39,9 +43,10 @@ class Report:
     peak_bytes: int | None
     #: Highest resident bytes of this process so far.
     peak_rss_bytes: int
-    #: For each task the parts of its payload that follow, or where they are, or why
-    #: there are none; ``None`` if the values of all are one payload.
-    payloads: list[int | Spooled | str] | None
+    #: For each task what its value is: bytes of its pickle in the first part that
+    #: follows, or how many of the other parts are its, or where it is, or why there is
+    #: none.
+    payloads: list[Payload]
     #: Position and parts of the exception, if a task raised.
     failure: tuple[int, list[bytes]] | None = None
     #: Why the batch couldn't be unpickled; nothing was run then.
@@ -49,65 +54,63 @@ class Report:
     warnings: list[CaughtWarning] = field(default_factory=list)
 
 
-class Answerer:
-    """Makes the answers of one worker."""
+def make_answer(
+    result: BatchResult,
+    warnings: list[CaughtWarning],
+    unloadable: str | None,
+    place: SpoolPlace,
+) -> list[Part]:
+    """Return the parts of an answer, the report first.
 
-    def __init__(self) -> None:
-        self._are_small = True
-
-    def make(
-        self,
-        result: BatchResult,
-        warnings: list[CaughtWarning],
-        unloadable: str | None,
-        place: SpoolPlace,
-    ) -> list[Part]:
-        """Return the parts of an answer, the report first."""
-        outcomes = result.outcomes
-        report = Report(
-            [outcome.seconds for outcome in outcomes],
-            [outcome.cpu_s for outcome in outcomes],
-            max((out.peak_bytes or 0 for out in outcomes), default=0) or None,
-            read_peak_rss(),
-            None,
-            unloadable=unloadable,
-            warnings=warnings,
-        )
-        payload = self._dump_together(result.values)
-        if payload is None:
-            report.payloads, payload = _dump_each(result.values, place)
-        self._are_small = count_bytes(payload) <= TOGETHER_BYTES * len(outcomes)
-        if result.failure is not None:
-            parts = [bytes(part) for part in dump_failure(result.failure[1])]
-            report.failure = len(outcomes), parts
-        return [dump(("done", report))[0], *payload]
-
-    def _dump_together(self, values: list[Any]) -> list[Part] | None:
-        if not self._are_small and values:
-            return None
-        try:
-            parts = dump(values)
-        except Exception:
-            return None
-        return None if is_large(parts) else parts
+    Parameters
+    ----------
+    result : BatchResult
+        What came of the batch.
+    warnings : list
+        Those that were caught meanwhile; pickling results may add to it.
+    unloadable : str or None
+        Why the batch couldn't be unpickled, if so.
+    place : SpoolPlace
+        Where large results may be written.
+    """
+    payloads, following = _dump_values(result.values, place)
+    outcomes = result.outcomes
+    report = Report(
+        [outcome.seconds for outcome in outcomes],
+        [outcome.cpu_s for outcome in outcomes],
+        max((out.peak_bytes or 0 for out in outcomes), default=0) or None,
+        read_peak_rss(),
+        payloads,
+        unloadable=unloadable,
+        warnings=warnings,
+    )
+    if result.failure is not None:
+        parts = [bytes(part) for part in dump_failure(result.failure[1])]
+        report.failure = len(outcomes), parts
+    return [dump(("done", report))[0], *following]
 
 
-def _dump_each(
-    values: list[Any], place: SpoolPlace
-) -> tuple[list[int | Spooled | str], list[Part]]:
-    payloads: list[int | Spooled | str] = []
-    following: list[Part] = []
+def _dump_values(
+    values: Sequence[Any], place: SpoolPlace
+) -> tuple[list[Payload], list[Part]]:
+    payloads: list[Payload] = []
+    small: list[Part] = []
+    large: list[Part] = []
     for value in values:
         try:
             parts = dump(value)
         except Exception as error:
             payloads.append(f"{type(error).__name__}: {error}")
             continue
+        if len(parts) == 1 and len(parts[0]) < SPOOL_BYTES:
+            payloads.append(len(parts[0]))
+            small += parts
+            continue
         spooled = place.write(parts) if is_large(parts) else None
-        payloads.append(len(parts) if spooled is None else spooled)
+        payloads.append(spooled or Parts(len(parts)))
         if spooled is None:
-            following += parts
-    return payloads, following
+            large += parts
+    return payloads, [b"".join(small), *large]
 
 
 @dataclass(slots=True)
@@ -123,63 +126,42 @@ class Answer:
 
 
 def read_answer(
-    report: Report, payload: Sequence[Part], tasks: Sequence[int]
+    report: Report, following: Sequence[Part], tasks: Sequence[int]
 ) -> Answer:
     """Read the answer to a batch of these tasks."""
-    done = tasks[: len(report.seconds)]
     answer = Answer()
     if report.failure is not None:
-        position, parts = report.failure
-        answer.failure = tasks[position], parts
-    if report.payloads is None:
-        _read_together(report, payload, done, answer)
-    else:
-        _read_each(report, payload, done, answer)
-    if report.peak_bytes and answer.outcomes:
-        last = answer.outcomes[-1]
-        answer.outcomes[-1] = last._replace(peak_bytes=report.peak_bytes)
-    return answer
-
-
-def _read_together(
-    report: Report, payload: Sequence[Part], tasks: Sequence[int], answer: Answer
-) -> None:
-    try:
-        answer.values = load(payload)
-    except Exception as error:
-        reason = _describe(error)
-        answer.unshippable = [(task, reason) for task in tasks]
-        return
-    size = count_bytes(payload) // max(1, len(tasks))
-    answer.outcomes = list(
-        map(Outcome, tasks, report.seconds, report.cpu_s, repeat(size))
-    )
-
-
-def _read_each(
-    report: Report, payload: Sequence[Part], tasks: Sequence[int], answer: Answer
-) -> None:
-    start = 0
-    for task, seconds, cpu_s, found in zip(
-        tasks, report.seconds, report.cpu_s, report.payloads or (), strict=True
+        position, failure = report.failure
+        answer.failure = tasks[position], failure
+    outcomes, values = answer.outcomes, answer.values
+    joined = memoryview(following[0])
+    start, n_parts = 0, 1
+    for task, seconds, cpu_s, payload in zip(
+        tasks, report.seconds, report.cpu_s, report.payloads, strict=False
     ):
-        if isinstance(found, str):
-            answer.unshippable.append((task, found))
-            continue
-        value: Any = found
-        if isinstance(found, Spooled):
-            size = found.n_bytes
-        else:
-            parts = payload[start : start + found]
-            start += found
-            size = count_bytes(parts)
-            try:
-                value = load(parts)
-            except Exception as error:
-                answer.unshippable.append((task, _describe(error)))
+        try:
+            if type(payload) is int:
+                size = payload
+                value = pickle.loads(joined[start : start + size])
+                start += size
+            elif isinstance(payload, Parts):
+                parts = following[n_parts : n_parts + payload.n]
+                n_parts += payload.n
+                size, value = count_bytes(parts), load(parts)
+            elif isinstance(payload, Spooled):
+                size, value = payload.n_bytes, payload
+            else:
+                answer.unshippable.append((task, str(payload)))
                 continue
-        answer.outcomes.append(Outcome(task, seconds, cpu_s, size))
-        answer.values.append(value)
+        except Exception as error:
+            start += payload if type(payload) is int else 0
+            answer.unshippable.append((task, _describe(error)))
+            continue
+        outcomes.append(Outcome(task, seconds, cpu_s, size))
+        values.append(value)
+    if report.peak_bytes and outcomes:
+        outcomes[-1] = outcomes[-1]._replace(peak_bytes=report.peak_bytes)
+    return answer
 
 
 def _describe(error: Exception) -> str:

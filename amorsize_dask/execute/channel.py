@@ -164,18 +164,29 @@ class CallerChannel:
 
 
 class WorkerChannel:
-    """The worker's end."""
+    """The worker's end.
+
+    Attributes
+    ----------
+    is_open : bool
+        False once the caller has closed its end, or has gone.
+    """
 
     def __init__(self, sock: socket.socket) -> None:
         sock.setblocking(True)
         self._sock = sock
         self._reader = FrameReader()
         self._scratch = memoryview(bytearray(READ_BYTES))
+        self.is_open = True
 
     def send(self, parts: Sequence[Part]) -> None:
         """Send a message; wait until the pipe has taken it."""
-        for part in frame(parts):
-            self._sock.sendall(part)
+        try:
+            for part in frame(parts):
+                self._sock.sendall(part)
+        except ConnectionError:
+            self.is_open = False
+            raise
 
     def receive(self, timeout_s: float | None = None) -> list[bytearray] | None:
         """Wait for a message; ``None`` at the end of the pipe or of the time."""
@@ -191,8 +202,12 @@ class WorkerChannel:
                     n = self._sock.recv_into(self._scratch)
                     reader.feed(self._scratch[:n])
                 if not n:
+                    self.is_open = False
                     return None
-        except (TimeoutError, ConnectionError):
+        except TimeoutError:
+            return None
+        except ConnectionError:
+            self.is_open = False
             return None
         finally:
             self._sock.settimeout(None)

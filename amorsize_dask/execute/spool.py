@@ -12,7 +12,6 @@ can't be guessed. What is left of a process that was killed the user's next one 
 from __future__ import annotations
 
 import logging
-import mmap
 import os
 import secrets
 import shutil
@@ -26,6 +25,7 @@ from typing import NamedTuple
 
 from dask import config
 
+from amorsize_dask.execute.mapped import map_private
 from amorsize_dask.execute.wire import Part, count_bytes
 
 try:
@@ -97,6 +97,11 @@ class SpoolPlace(NamedTuple):
                     return Spooled(path, sizes)
         return None
 
+    def remove(self) -> None:
+        """Remove all files; who has mapped one keeps what is in it."""
+        for folder in self.folders:
+            shutil.rmtree(folder, ignore_errors=True)
+
 
 def read(spooled: Spooled) -> list[memoryview]:
     """Map the parts of a payload; they can be changed, which no one else sees.
@@ -114,7 +119,7 @@ def read(spooled: Spooled) -> list[memoryview]:
         n_bytes = ends[-1][1] if ends else 0
         if os.fstat(fd).st_size < n_bytes:
             raise ValueError(f"{spooled.path} is shorter than {n_bytes} bytes")
-        mapped = memoryview(mmap.mmap(fd, n_bytes, access=mmap.ACCESS_COPY))
+        mapped = map_private(fd, n_bytes)
     finally:
         os.close(fd)
     return [mapped[start:end] for start, end in ends]
@@ -155,8 +160,7 @@ class SpoolFolder:
 
     def close(self) -> None:
         """Remove what is left."""
-        for folder in self.place.folders:
-            shutil.rmtree(folder, ignore_errors=True)
+        self.place.remove()
         for lock in self._locks:
             os.close(lock)
         self._locks = []

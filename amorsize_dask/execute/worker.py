@@ -28,7 +28,7 @@ from dataclasses import dataclass, field
 from time import perf_counter
 from typing import Any
 
-from amorsize_dask.execute.answer import Answerer, CaughtWarning
+from amorsize_dask.execute.answer import CaughtWarning, make_answer
 from amorsize_dask.execute.batch import BatchResult, Item, run_batch
 from amorsize_dask.execute.channel import WorkerChannel
 from amorsize_dask.execute.recipe import received
@@ -110,21 +110,27 @@ def main(sock: socket.socket, idle_s: float | None) -> None:
 def serve(channel: WorkerChannel, idle_s: float | None) -> None:
     """Answer messages until the pipe closes or is silent for `idle_s` seconds."""
     channel.send(dump(("ready", os.getpid(), perf_counter())))
-    answerer = Answerer()
-    with RunDelay(threading.get_native_id()) as delay:
-        while (parts := channel.receive(idle_s)) is not None:
-            kind, *rest = pickle.loads(parts[0])
-            if kind == "run":
-                answer = run(rest[0], parts[1:], delay, answerer)
-                flush()
-                channel.send(answer)
-                del answer
-            elif kind == "state":
-                apply_state(rest[0])
-            else:
-                channel.send(parts)
-            # Arguments and results of a batch must not stay until the next one comes.
-            del parts, rest
+    place = SpoolPlace()
+    try:
+        with RunDelay(threading.get_native_id()) as delay:
+            while (parts := channel.receive(idle_s)) is not None:
+                kind, *rest = pickle.loads(parts[0])
+                if kind == "run":
+                    place = rest[0].place
+                    answer = run(rest[0], parts[1:], delay)
+                    flush()
+                    channel.send(answer)
+                    del answer
+                elif kind == "state":
+                    apply_state(rest[0])
+                else:
+                    channel.send(parts)
+                # What a batch had must not stay until the next one comes.
+                del parts, rest
+    finally:
+        if not channel.is_open:
+            # If the caller was killed it removes nothing any more.
+            place.remove()
 
 
 def seed() -> None:
@@ -161,9 +167,7 @@ def apply_state(state: WorkerState) -> None:
             logger.debug("Dask's setting %r can't be had here: %r", name, error)
 
 
-def run(
-    head: RunHead, parts: Sequence[Part], delay: RunDelay, answerer: Answerer
-) -> list[Part]:
+def run(head: RunHead, parts: Sequence[Part], delay: RunDelay) -> list[Part]:
     """Run a batch; return the answer to be sent."""
     caught = _Caught()
     unloadable = None
@@ -176,7 +180,8 @@ def run(
         else:
             result = run_batch(items, values, delay)
             del items, values
-    return answerer.make(result, caught.found, unloadable, head.place)
+        # Pickling the results may warn as well.
+        return make_answer(result, caught.found, unloadable, head.place)
 
 
 def _load_batch(

@@ -124,7 +124,10 @@ bag.compute(scheduler=AmorsizeScheduler(lanes=("processes",)))
 
 @pytest.mark.parametrize("start_method", ["forkserver", "spawn"])
 def test_caller_that_is_killed(tmp_path: Path, start_method: str) -> None:
-    """Workers of a caller that was killed end too, busy as they are."""
+    """Workers of a caller that was killed end too, busy as they are.
+
+    Its spool folders are removed by the next process of the user's that makes its own.
+    """
     script = tmp_path / "script.py"
     script.write_text(KILLED)
     with subprocess.Popen(
@@ -139,6 +142,8 @@ def test_caller_that_is_killed(tmp_path: Path, start_method: str) -> None:
         process.kill()
     _, alive = psutil.wait_procs(children, timeout=10)
     assert not alive
+    program = "from amorsize_dask.execute.spool import SpoolFolder as F; F().close()"
+    subprocess.run([sys.executable, "-c", program], check=True)
 
 
 NOTEBOOK = """

@@ -637,8 +637,8 @@ try:
     time.sleep(1000)
 except KeyboardInterrupt:
     Path(sys.argv[2]).with_name("go").touch()
-report, parts = receive_report(busy)
-print(load(parts), call(idle, pow, 2, 3))
+report, answer = receive_report(busy)
+print(answer.values[0], call(idle, pow, 2, 3))
 [late] = boot(pool, 1)
 print(call(late, pow, 2, 4))
 for one in (idle, busy, late):

@@ -19,6 +19,7 @@ from worker_tasks import touch_and_loop
 from amorsize_dask.core.events import (
     BatchDone,
     Event,
+    Outcome,
     StartFailed,
     Unshippable,
     WorkerLost,
@@ -54,7 +55,7 @@ class Harness:
                     wanted=frozenset(range(n)),
                 ),
                 keys=[f"task-{i}" for i in range(n)],
-                nodes=nodes,
+                nodes=list(nodes),
                 arguments=[("x",)] * n,
                 constants={"x": 3},
                 aliases={},
@@ -74,9 +75,13 @@ class Harness:
             lambda worker: self.when_ready(worker),
         )
 
-    def _receive(self, task: int, value: Any, worker_id: str) -> None:
+    def _receive(
+        self, outcomes: list[Outcome], values: list[Any], worker_id: str
+    ) -> None:
         assert worker_id.startswith("process ")
-        self.received[task] = value
+        for outcome, value in zip(outcomes, values, strict=True):
+            self.store.put(outcome.task, value)
+            self.received[outcome.task] = self.store.read(outcome.task)
 
     def _fail(self, task: int, error: BaseException, lane: Lane) -> NoReturn:
         assert lane is Lane.PROCESSES

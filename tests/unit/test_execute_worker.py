@@ -17,27 +17,31 @@ from typing import Any
 import numpy as np
 import pytest
 from dask import config
+from worker_calls import HEAD
 
 from amorsize_dask.execute import worker
+from amorsize_dask.execute.answer import Answer, Parts, Report, read_answer
 from amorsize_dask.execute.channel import WorkerChannel
 from amorsize_dask.execute.failure import load_failure
+from amorsize_dask.execute.spool import SpoolPlace
 from amorsize_dask.execute.wire import count_bytes, dump, load
-from amorsize_dask.execute.worker import Report, WorkerState, apply_state
+from amorsize_dask.execute.worker import RunHead, WorkerState, apply_state
 from amorsize_dask.measure.clock import RunDelay
 
 Node = Callable[[Mapping[Any, Any]], Any]
 
 
-def run(*nodes: Node, values: Mapping[str, Any] | None = None) -> tuple[Report, Any]:
-    """Run a batch of tasks that all need all values; return report and parts."""
+def run(*nodes: Node, values: Mapping[str, Any] | None = None) -> tuple[Report, Answer]:
+    """Run a batch of tasks that all need all values; return what is answered."""
     values = values or {}
     items = [(number, node, list(values)) for number, node in enumerate(nodes)]
     batch = [bytearray(part) for part in dump((items, values))]
     with RunDelay(threading.get_native_id()) as delay:
-        head, *parts = worker.run(batch, delay)
+        head, *parts = worker.run(RunHead(True, [], SpoolPlace()), batch, delay)
     kind, report = load([head])
     assert kind == "done"
-    return report, [bytearray(part) for part in parts]
+    parts = [bytearray(part) for part in parts]
+    return report, read_answer(report, parts, range(len(nodes)))
 
 
 def warn(text: str, category: type[Warning] = UserWarning) -> Node:
@@ -70,23 +74,21 @@ class LocalWarning(UserWarning):
 
 
 def test_results_follow_the_report() -> None:
-    """Each result has its parts, and its bytes are counted."""
+    """Small ones as one piece, large ones as parts, and their bytes are counted."""
     large = np.arange(10_000)
-    report, parts = run(
+    report, answer = run(
         lambda values: values["x"], lambda _: [large, large + 1], lambda _: None,
         values={"x": 3},
     )  # fmt: skip
-    assert [outcome.task for outcome in report.outcomes] == [0, 1, 2]
-    assert report.n_parts == [1, 3, 1]
-    assert len(parts) == 5
-    assert load(parts[:1]) == 3
-    first, second = load(parts[1:4])
+    assert [outcome.task for outcome in answer.outcomes] == [0, 1, 2]
+    assert [type(payload) for payload in report.payloads] == [int, Parts, int]
+    three, (first, second), none = answer.values
+    assert (three, none) == (3, None)
     np.testing.assert_array_equal(first + 1, second)
-    assert load(parts[4:]) is None
-    assert report.outcomes[1].out_bytes == count_bytes(parts[1:4])
+    assert answer.outcomes[1].out_bytes == count_bytes(dump([large, large + 1]))
     assert report.failure is None
     assert report.unloadable is None
-    assert report.unshippable == []
+    assert answer.unshippable == []
     assert report.peak_rss_bytes > 0
 
 
@@ -98,18 +100,18 @@ def test_arguments_are_writable() -> None:
         return values["x"].sum()
 
     array = np.ones(10_000)
-    _, parts = run(double, values={"x": array})
-    assert load(parts) == 20_000
+    _, answer = run(double, values={"x": array})
+    assert answer.values == [20_000]
     assert array.sum() == 10_000
 
 
 def test_failure() -> None:
     """What came before a failure is sent, and the exception itself."""
-    report, parts = run(lambda _: 1, lambda _: [][3], lambda _: 2)
-    assert [outcome.task for outcome in report.outcomes] == [0]
-    assert load(parts) == 1
-    assert report.failure is not None
-    task, failure = report.failure
+    _, answer = run(lambda _: 1, lambda _: [][3], lambda _: 2)
+    assert [outcome.task for outcome in answer.outcomes] == [0]
+    assert answer.values == [1]
+    assert answer.failure is not None
+    task, failure = answer.failure
     error = load_failure("key", [bytearray(part) for part in failure])
     assert task == 1
     assert isinstance(error, IndexError)
@@ -117,18 +119,18 @@ def test_failure() -> None:
 
 def test_result_that_cannot_be_pickled() -> None:
     """It is named with the reason, and the others are sent."""
-    report, parts = run(lambda _: 1, lambda _: Unpicklable(), lambda _: 2)
-    assert [outcome.task for outcome in report.outcomes] == [0, 2]
-    assert [load([part]) for part in parts] == [1, 2]
-    assert report.unshippable == [(1, "UnloadableError: not there")]
+    _, answer = run(lambda _: 1, lambda _: Unpicklable(), lambda _: 2)
+    assert [outcome.task for outcome in answer.outcomes] == [0, 2]
+    assert answer.values == [1, 2]
+    assert answer.unshippable == [(1, "UnloadableError: not there")]
 
 
 def test_batch_that_cannot_be_loaded() -> None:
     """Nothing is run, and the reason is told."""
-    report, parts = run(lambda _: 1, values={"x": Unloadable()})
+    report, answer = run(lambda _: 1, values={"x": Unloadable()})
     assert report.unloadable == "UnloadableError: not there".replace("there", "here")
-    assert report.outcomes == []
-    assert parts == []
+    assert answer.outcomes == []
+    assert answer.values == []
 
 
 def test_warning_is_reported_once() -> None:
@@ -314,10 +316,9 @@ def test_messages(sockets: tuple[socket.socket, socket.socket]) -> None:
             caller.send(dump(("echo", b"a" * 100_000)))
             assert load(caller.receive() or []) == ("echo", b"a" * 100_000)
             items = [(0, lambda values: values["x"] + 1, ["x"])]
-            caller.send([dump(("run",))[0], *dump((items, {"x": 1}))])
-            head, result = caller.receive() or []
-            assert load([head])[1].n_parts == [1]
-            assert load([result]) == 2
+            caller.send([HEAD, *dump((items, {"x": 1}))])
+            head, *parts = caller.receive() or []
+            assert read_answer(load([head])[1], parts, [0]).values == [2]
         finally:
             ours.close()
         ended.result()

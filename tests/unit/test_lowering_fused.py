@@ -8,7 +8,7 @@ from operator import add
 from typing import Any
 
 import pytest
-from dask._task_spec import Alias, DataNode, Task, TaskRef
+from dask._task_spec import Alias, DataNode, List, Task, TaskRef
 from dask.bag.core import lazify_task, reify
 from dask.utils_test import inc
 
@@ -159,9 +159,30 @@ def test_fused_tasks_inside_of_fused_tasks_are_converted() -> None:
     assert made({"q": 1}) == 4
 
 
-def test_a_plain_task_stays_as_it_is() -> None:
-    """Only Dask's fused tasks are converted."""
-    task = link("x", inc, "a")
+def test_calls_of_one_function_share_a_recipe() -> None:
+    """Where arguments are values or keys in the same places."""
+    unfuser = Unfuser()
+    tasks = [
+        Task("x", add, TaskRef("a"), 1),
+        Task("y", add, TaskRef("b"), 2),
+        Task("z", add, 3, TaskRef("b")),
+    ]
+    pieces: list[Any] = [unfuser.convert(task) for task in tasks]
+    assert [piece({"a": 10, "b": 20}) for piece in pieces] == [11, 22, 23]
+    assert pieces[0].recipe is pieces[1].recipe
+    assert pieces[2].recipe is not pieces[0].recipe
+
+
+@pytest.mark.parametrize(
+    "task",
+    [
+        Task("x", dict, a=TaskRef("a")),
+        Task("x", sum, List(TaskRef("a"), 1)),
+        Task("x", add, Task(None, inc, TaskRef("a")), 1),
+    ],
+)
+def test_what_is_more_than_a_call_stays_as_it_is(task: Task) -> None:
+    """Dask's node runs it."""
     assert Unfuser().convert(task) is task
 
 

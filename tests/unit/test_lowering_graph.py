@@ -133,7 +133,7 @@ def test_a_value_goes_by_the_one_key_that_others_know() -> None:
     validate(tasks)
     assert list(tasks.keys) == ["short", "end", "other"]
     assert not tasks.aliases
-    assert tasks.nodes[1] is dsk["end"]
+    assert list(tasks.arguments) == [(), ["short"], ["short"]]
     assert tasks.stages[tasks.graph.stage_of[0]] == "long"
 
 
@@ -283,7 +283,7 @@ def test_data_inside_of_tasks_is_not_looked_at() -> None:
     tasks = lower({"x": DataNode("x", data), "y": Task("y", len, data)}, ["x", "y"])
     assert tasks.constants["x"] is data
     node: Any = tasks.nodes[0]
-    assert node.args[0] is data
+    assert node.arguments[0] is data
 
 
 # -- order -----------------------------------------------------------------------------

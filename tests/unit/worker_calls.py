@@ -9,11 +9,13 @@ from typing import Any
 
 import psutil
 
+from amorsize_dask.execute.answer import Answer, Report, read_answer
 from amorsize_dask.execute.caller_state import dump_caller_state
 from amorsize_dask.execute.failure import load_failure
 from amorsize_dask.execute.pool import ProcessWorker, WorkerPool
+from amorsize_dask.execute.spool import SpoolPlace
 from amorsize_dask.execute.wire import dump, load
-from amorsize_dask.execute.worker import Report
+from amorsize_dask.execute.worker import RunHead
 
 #: Seconds after which something that should happen is taken never to. Only a test
 #: that fails takes so long.
@@ -72,23 +74,28 @@ def send_state(worker: ProcessWorker) -> None:
 def send_call(worker: ProcessWorker, function: Callable[..., Any], *args: Any) -> None:
     """Have a worker call a function, as its one task."""
     items = [(0, lambda values: function(*values["args"]), ["args"])]
-    worker.channel.send([dump(("run",))[0], *dump((items, {"args": args}))])
+    worker.channel.send([HEAD, *dump((items, {"args": args}))])
 
 
-def receive_report(worker: ProcessWorker) -> tuple[Report, list[bytearray]]:
-    """Wait for the answer to a batch: its report, and the parts of the results."""
+#: What goes before a batch, where nothing is shared and nothing spooled.
+HEAD = dump(("run", RunHead(False, [], SpoolPlace())))[0]
+
+
+def receive_report(worker: ProcessWorker) -> tuple[Report, Answer]:
+    """Wait for the answer to a batch of one task."""
     head, *parts = receive(worker)
     kind, report = load([head])
     assert kind == "done"
-    return report, parts
+    return report, read_answer(report, parts, [0])
 
 
 def call(worker: ProcessWorker, function: Callable[..., Any], *args: Any) -> Any:
     """Call a function in a worker; return what it returns, or raise what it raises."""
     send_call(worker, function, *args)
-    report, parts = receive_report(worker)
+    report, answer = receive_report(worker)
     if report.failure is not None:
         raise load_failure(0, [bytearray(part) for part in report.failure[1]])
     assert report.unloadable is None
-    assert not report.unshippable
-    return load(parts)
+    assert not answer.unshippable
+    (value,) = answer.values
+    return value
