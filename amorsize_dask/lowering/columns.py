@@ -320,7 +320,9 @@ class Reader:
             return False
 
     def _make_leaf(self, values: Sequence[Any]) -> Expression:
-        return Column(values) if len(values) > 1 else Constant(values[0])
+        first = values[0]
+        is_same = all(map(is_, values, repeat(first)))
+        return Constant(first) if is_same else Column(values)
 
     @staticmethod
     def _repeat(expression: Expression, n: int) -> Expression:

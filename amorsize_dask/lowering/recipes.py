@@ -305,8 +305,9 @@ class _Compiler:
         protected = []
         for argument, place in zip(arguments, places, strict=True):
             copied: Any = None
-            if isinstance(argument, Column) and argument.is_source:
-                copied = COPIERS[list]
+            if isinstance(argument, Column):
+                kinds = {*map(type, argument.values)}
+                copied = COPIERS.get(kinds.pop()) if len(kinds) == 1 else None
             elif isinstance(argument, Constant):
                 copied = COPIERS.get(type(argument.value))
             if copied is not None:

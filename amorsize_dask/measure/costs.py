@@ -45,6 +45,10 @@ N_BULK_ROUNDS = 5
 #: trip, which is taken off, is most of it; larger: it takes longer than it is worth.
 ECHO_BYTES = 500_000
 
+#: Bytes that are copied to measure how fast that goes. Smaller: making the file is most
+#: of it; larger: it takes longer than it is worth.
+COPY_BYTES = 4_000_000
+
 #: What names the processor in ``/proc/cpuinfo``, on one architecture or another.
 _MODEL_FIELDS = ("model name", "cpu model", "cpu", "CPU implementer", "CPU part")
 
@@ -229,6 +233,23 @@ def measure_bytes_per_s(echo: Callable[[bytes], bytes]) -> float:
     empty_s = _measure_echo(echo, b"!", N_BULK_ROUNDS)
     # Where few bytes take as long as many, the machine was disturbed meanwhile.
     return 2 * ECHO_BYTES / (bulk_s - min(empty_s, bulk_s / 2))
+
+
+def measure_copy_bytes_per_s(copy: Callable[[bytes], bytes]) -> float:
+    """Return the bytes per second that are copied; 0 if they can't be.
+
+    Parameters
+    ----------
+    copy : callable
+        Returns what it was given, in other memory. Where it raises `OSError` there is
+        no such way.
+    """
+    data = bytes(COPY_BYTES)
+    try:
+        copy_s = _measure_echo(copy, data, N_BULK_ROUNDS)
+    except OSError:
+        return 0.0
+    return COPY_BYTES / copy_s
 
 
 def _measure_echo(echo: Callable[[bytes], bytes], data: bytes, n_rounds: int) -> float:

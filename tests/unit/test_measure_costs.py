@@ -27,6 +27,7 @@ from amorsize_dask.measure.costs import (
     fingerprint,
     load_costs,
     measure_bytes_per_s,
+    measure_copy_bytes_per_s,
     measure_round_trip_s,
     measure_thread_costs,
     save_costs,
@@ -300,3 +301,13 @@ def test_threads_cost_something() -> None:
     assert 0 < hand_off_s < math.inf
     assert 0 < thread_start_s < math.inf
     Costs(thread_start_s=thread_start_s, hand_off_s=hand_off_s)
+
+
+def test_copies_that_fail_have_no_speed() -> None:
+    """Where there is no room for files, there is another way."""
+
+    def copy(data: bytes) -> bytes:
+        raise OSError(28, "No space left on device")
+
+    assert measure_copy_bytes_per_s(copy) == 0
+    assert measure_copy_bytes_per_s(bytes) > 0
