@@ -16,6 +16,7 @@ from dask import delayed
 from dask.utils_test import inc
 from reference import run, validate
 
+from amorsize_dask.execute.fused import Chain
 from amorsize_dask.execute.graph import TaskGraph
 from amorsize_dask.execute.parts import Rest
 from amorsize_dask.execute.recipe import Piece
@@ -38,8 +39,12 @@ class Lowered:
 
     @property
     def pieces(self) -> list[Piece]:
+        """The pieces in order, those in chains included."""
         assert self.tasks is not None
-        return [node for node in self.tasks.nodes if isinstance(node, Piece)]
+        found: list[Any] = []
+        for node in self.tasks.nodes:
+            found += node.nodes if isinstance(node, Chain) else [node]
+        return [node for node in found if isinstance(node, Piece)]
 
 
 @pytest.fixture
