@@ -20,6 +20,11 @@ CALLER_SLICE_S = 0.02
 #: larger: workers wait for the calling thread, which is the one that feeds them.
 CALLER_THREAD_S = 0.001
 
+#: Seconds of a task below which the calling thread does a whole slice of such tasks,
+#: if no worker has to be fed. Smaller: hand-overs between two threads, for nothing;
+#: larger: one that takes much longer than those before is noticed when it has ended.
+SHORT_S = 0.0005
+
 #: Bytes of results that one slice of the caller may make, so that short tasks with
 #: large results are consumed before the next slice makes more. Smaller: hand-overs;
 #: larger: memory that depth-first order would not have needed.
@@ -289,14 +294,29 @@ class Feeding:
         if has_side and not is_booking:
             if self._workers.side_is_idle:
                 tasks, seconds = self._take_slice(numbers)
-                worker = CALLER if seconds < CALLER_THREAD_S else SIDE
-                self._run(worker, -1, tasks)
+                is_short = seconds < CALLER_THREAD_S or self._is_alone_with(tasks)
+                self._run(CALLER if is_short else SIDE, -1, tasks)
                 return
             numbers &= self._placing.caller_stages
             if not numbers:
                 return
         tasks, _ = self._take_slice(numbers)
         self._run(CALLER, -1, tasks)
+
+    def _is_alone_with(self, tasks: list[int]) -> bool:
+        """Whether no one else is at work, and tasks are so short that no one need be.
+
+        Then there is nothing that the calling thread should be free for.
+        """
+        if any(self._workers.count(lane) for lane in (Lane.PROCESSES, Lane.THREADS)):
+            return False
+        return all(
+            self._placing.stages[number].statistics.mean_s
+            * self._placing.stages[number].n_items_a_task
+            < SHORT_S
+            and self._placing.stages[number].statistics.is_known
+            for number in {self._stage_of[task] for task in tasks}
+        )
 
     def _is_understaffed(self) -> bool:
         lane = Lane.PROCESSES

@@ -11,7 +11,7 @@ from time import perf_counter
 
 from amorsize_dask.core.events import Glimpse, Outcome
 from amorsize_dask.execute.threads import ThreadWorker
-from amorsize_dask.measure.gil import WATCH_INTERVAL_S, GilWatch
+from amorsize_dask.measure.gil import MIN_WATCHED_S, WATCH_INTERVAL_S, GilWatch
 
 #: Seconds after which the core gets a first glimpse of a task that the side thread
 #: runs; further ones when it has run twice as long as at the last. Smaller: the GIL
@@ -56,7 +56,8 @@ class SideWatch:
         seconds = sum(outcome.seconds for outcome in outcomes)
         cpu_fraction = self._cpu_fraction(seconds)
         self._is_busy = False
-        if self._watch is None:
+        if self._watch is None or seconds < MIN_WATCHED_S:
+            # What the sleeps have met was something else.
             return None
         if cpu_fraction is not None:
             outcomes[:] = [

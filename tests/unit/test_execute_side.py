@@ -88,7 +88,7 @@ def test_next_batch_starts_anew(clocks: Clocks) -> None:
         watch.note_sleep(10 * WATCH_INTERVAL_S)
     clocks.now += 5 * GLIMPSE_S
     assert watch.glimpse() is not None
-    assert watch.end([]) is not None
+    assert watch.end([Outcome(0, 5 * GLIMPSE_S)]) is not None
     watch.begin(clocks.thread, watched=True)
     assert watch.timeout_s() == pytest.approx(GLIMPSE_S)
     assert watch.end([]) is None
@@ -161,7 +161,7 @@ def test_gil_share(clocks: Clocks) -> None:
         clocks.now += 2 * GLIMPSE_S
         glimpse = watch.glimpse()
         assert glimpse is not None
-        assert glimpse.gil_fraction == watch.end([])
+        assert glimpse.gil_fraction == watch.end([Outcome(0, glimpse.seconds)])
         shares.append(glimpse.gil_fraction)
     assert shares[0] == 0.0
     assert shares[1] is not None
@@ -200,3 +200,12 @@ def test_short_sleeps_until_the_first_glimpse(clocks: Clocks) -> None:
     clocks.now += 2 * GLIMPSE_S
     assert watch.glimpse() is not None
     assert not watch.is_watching
+
+
+def test_a_batch_that_is_over_at_once_tells_nothing(clocks: Clocks) -> None:
+    """A sleep that was late all the same has met something else."""
+    watch = SideWatch()
+    watch.begin(clocks.thread, watched=True)
+    watch.note_sleep(20 * WATCH_INTERVAL_S)
+    clocks.now += 20 * WATCH_INTERVAL_S
+    assert watch.end([Outcome(0, 1e-5)]) is None
