@@ -5,7 +5,10 @@ The only place that touches private names of Dask.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
+
+from dask.utils import ensure_dict
 
 from amorsize_dask.execute.graph import TaskGraph
 from amorsize_dask.execute.node import Key
@@ -13,7 +16,7 @@ from amorsize_dask.lowering.bags import shorten
 from amorsize_dask.lowering.collector import collector_paused
 from amorsize_dask.lowering.expression import materialize, quote_values
 from amorsize_dask.lowering.keys import flatten, nest
-from amorsize_dask.lowering.layers import read_layers, try_fast
+from amorsize_dask.lowering.layers import Layers, is_old, read_layers, try_fast
 from amorsize_dask.lowering.lower import lower
 
 __all__ = ["lower", "materialize", "nest", "quote_values", "read", "read_fast"]
@@ -43,9 +46,15 @@ def read_fast(expression: Any, keys: Any) -> dict[Key, Any] | None:
     Returns
     -------
     dict or None
-        Pieces and Dask's nodes by key. ``None`` for anything but bags and delayed
-        values, which only the general way can read.
+        Pieces and Dask's nodes by key. ``None`` for anything but bags, delayed values
+        and graphs of tuples, which only the general way can read.
     """
+    if isinstance(expression, Mapping):
+        # A graph in Dask's old form, that no one optimizes.
+        if not is_old(expression):
+            return None
+        only = Layers({"": ensure_dict(expression)})
+        return shorten(only, flatten(keys), are_chained=False)
     layers = read_layers(expression)
     if layers is None:
         return None

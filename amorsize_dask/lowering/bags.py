@@ -21,15 +21,21 @@ from amorsize_dask.lowering.layers import Layers
 from amorsize_dask.lowering.recipes import make_pieces
 
 
-def shorten(layers: Layers, wanted: Iterable[Key]) -> dict[Key, Any]:
+def shorten(
+    layers: Layers, wanted: Iterable[Key], *, are_chained: bool = True
+) -> dict[Key, Any]:
     """Make the graph of bags one of few, long tasks.
 
     Parameters
     ----------
     layers : Layers
-        Those of bags, and of what they depend on.
+        Those of bags, and of what they depend on; or one of any graph in Dask's old
+        form.
     wanted : iterable of key
         What the user asked for.
+    are_chained : bool, optional
+        Make lazy chains, as Dask's optimization of bags does. Without it each task
+        stays one.
 
     Returns
     -------
@@ -46,10 +52,12 @@ def shorten(layers: Layers, wanted: Iterable[Key]) -> dict[Key, Any]:
     nodes: dict[Key, Any] = dict(others)
     targets = _add_values(found.groups, nodes)
     _resolve(computed, targets, wanted)
-    inline_sources(computed, found.sources)
-    make_lazy(computed)
     kept = wanted.union(*(node.dependencies for node in nodes.values()))
-    for group in chain(computed, kept):
+    inline_sources(computed, found.sources)
+    if are_chained:
+        make_lazy(computed)
+        computed = chain(computed, kept)
+    for group in computed:
         pieces = make_pieces(group.name, group.links, len(group.keys))
         nodes.update(zip(group.keys, pieces, strict=True))
         for piece in pieces if any(map(references, group.links)) else ():

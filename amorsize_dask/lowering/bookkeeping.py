@@ -79,8 +79,7 @@ def find_bookkeeping(
     tasks : list of int
         The nodes that are tasks, each after its dependencies.
     """
-    find_kind = _Kinds(traversal, resolution).of
-    kinds = {task: kind for task in tasks if (kind := find_kind(task)) is not Kind.WORK}
+    kinds = _Kinds(traversal, resolution).find(tasks)
     if not kinds:
         return set()
     needed = resolution.needed
@@ -125,6 +124,19 @@ class _Kinds:
             self._kinds[id(function)] = Kind.CONTAINER
         self._recipes: dict[int, Kind] = {}
         self._split = look_up(_SPLIT)
+
+    def find(self, tasks: list[int]) -> dict[int, Kind]:
+        """Return the kinds of those of the tasks that may be bookkeeping."""
+        nodes, recipes = self._traversal.nodes, self._recipes
+        kinds: dict[int, Kind] = {}
+        for task in tasks:
+            node = nodes[task]
+            # Nearly all tasks are pieces of recipes that are known already.
+            known = recipes.get(id(node.recipe)) if type(node) is Piece else None
+            kind = self.of(task) if known is None else known
+            if kind is not Kind.WORK:
+                kinds[task] = kind
+        return kinds
 
     def of(self, task: int) -> Kind:
         """Return the kind of a task."""

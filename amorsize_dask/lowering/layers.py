@@ -11,6 +11,7 @@ import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from importlib.metadata import version
+from itertools import islice
 from typing import Any, TypeVar
 
 from amorsize_dask.execute.node import Key
@@ -81,6 +82,11 @@ def read_layers(expression: Any) -> Layers | None:
         found.has_bags |= optimizer is optimizers[1]
         _add(part.hlg.layers, found.by_name)
     return found
+
+
+def is_old(dsk: Mapping[Key, Any]) -> bool:
+    """Whether a graph is of tuples that are tasks, as before Dask had nodes."""
+    return any(type(value) is tuple for value in islice(dsk.values(), 10))
 
 
 def _add(layers: Mapping[str, Any], by_name: dict[str, Mapping[Key, Any]]) -> None:

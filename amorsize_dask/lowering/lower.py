@@ -85,13 +85,21 @@ def _fuse(
 
     Bookkeeping has its own place to run, so it stays apart.
     """
+    needed, n_users, wanted = (
+        resolution.needed,
+        resolution.n_users,
+        resolution.wanted,
+    )
     chain_of: dict[int, list[int]] = {}
     chains = []
     for task in tasks:
+        found = needed[task]
         if (
-            resolution.follows(task)
+            len(found) == 1
+            and n_users[before := found[0]] == 1
+            and before not in wanted
             and task not in bookkeeping
-            and (before := resolution.needed[task][0]) not in bookkeeping
+            and before not in bookkeeping
         ):
             chain = chain_of[before]
             chain.append(task)

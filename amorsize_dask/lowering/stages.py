@@ -82,8 +82,19 @@ def _sort(
     steps: _Steps,
 ) -> Stages:
     numbers: dict[tuple[Any, bool], int] = {}
-    stage_of = []
+    stage_of: list[int] = []
+    last: Any = None
     for links in tasks:
+        first = nodes[links[0]]
+        if len(links) == 1 and type(first) is Piece:
+            # Pieces of one recipe stand together, mostly.
+            place = id(first.recipe), links[0] in bookkeeping
+            if place == last:
+                stage_of.append(stage_of[-1])
+                continue
+            last = place
+        else:
+            last = None
         made: Any = steps.number(keys[links[0]], nodes[links[0]])
         if len(links) > 1:
             made = made, *(steps.number(keys[i], nodes[i]) for i in links[1:])
