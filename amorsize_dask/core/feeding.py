@@ -253,6 +253,9 @@ class Feeding:
         costs = self._machine.costs
         assert stage.placement is not None
         n_workers = min(stage.placement.n_workers, self._workers.count(lane))
+        if number in self._placing.unwatched:
+            # There are going to be more of them.
+            n_workers = self._machine.n_cores
         n = self._cap(
             choose_batch_size(
                 self._graph.n_items_ready[number],

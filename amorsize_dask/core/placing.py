@@ -155,7 +155,6 @@ class Placing:
                 replace(
                     placement,
                     n_workers=n_workers,
-                    n_most=n_workers,
                     predicted=None,
                     reason=reason,
                 ),
