@@ -15,6 +15,7 @@ import tempfile
 import warnings
 from collections.abc import Callable
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from statistics import median
 from time import perf_counter
@@ -107,12 +108,7 @@ def plan_rehearsal(
 ) -> Callable[[Callable[[Any], Any]], None]:
     """Make what is run before the clock, and return how."""
     is_whole = runner.rehearsal is Rehearsal.WHOLE and not workload.is_long
-    part = Setting(
-        is_quick=setting.is_quick or not is_whole,
-        steps_per_ms=setting.steps_per_ms,
-        folder=setting.folder,
-        stack=setting.stack,
-    )
+    part = replace(setting, is_quick=setting.is_quick or not is_whole)
     data = [workload.make(part, 0)]
 
     def rehearse(do: Callable[[Any], Any]) -> None:

@@ -109,6 +109,10 @@ def open_joblib(workload: Workload) -> Iterator[Callable[[Any], Any]]:
 @contextmanager
 def open_amorsize(workload: Workload) -> Iterator[Callable[[Any], Any]]:
     """Make a scheduler of its own."""
+    # Dask imports it for `sync` and all others that it knows by name; the caller's
+    # memory is compared with theirs.
+    import distributed  # noqa: F401
+
     with AmorsizeScheduler(**workload.options) as scheduler:
         yield partial(compute, scheduler=scheduler)
 

@@ -4,6 +4,7 @@
 writes docs/benchmarks.md. Of a part of it (`--only`, `--runners`, `--quick`) a document
 is written only if `--out` says where. Progress goes to stderr. It ends with 1 if a
 runner failed or results differed, and with `--check` also if a limit isn't reached.
+What it needs beyond the package is in its extra `bench`.
 """
 
 from __future__ import annotations

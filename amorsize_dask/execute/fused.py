@@ -15,6 +15,7 @@ from time import perf_counter, thread_time
 from typing import Any
 
 from amorsize_dask.execute.node import Key, Node
+from amorsize_dask.measure.clock import RunDelay
 
 
 class _Measured(threading.local):
@@ -23,14 +24,18 @@ class _Measured(threading.local):
     #: For each chain that has run the seconds and CPU seconds of its links, if anyone
     #: wants to know.
     links: list[list[tuple[float, float]]] | None = None
+    #: The thread's own.
+    delay: RunDelay | None = None
 
 
 _measured = _Measured()
 
 
 @contextmanager
-def links_measured() -> Iterator[list[list[tuple[float, float]]]]:
+def links_measured(delay: RunDelay) -> Iterator[list[list[tuple[float, float]]]]:
     """Measure the links of the chains that run in this thread.
+
+    Time without a core counts as if a link had computed in it.
 
     Yields
     ------
@@ -38,11 +43,11 @@ def links_measured() -> Iterator[list[list[tuple[float, float]]]]:
         For each chain that has run, for each link its seconds and CPU seconds.
     """
     found: list[list[tuple[float, float]]] = []
-    _measured.links = found
+    _measured.links, _measured.delay = found, delay
     try:
         yield found
     finally:
-        _measured.links = None
+        _measured.links = _measured.delay = None
 
 
 @dataclass(slots=True)
@@ -98,7 +103,9 @@ class Chain:
 
 
 def _now() -> tuple[float, float]:
-    return perf_counter(), thread_time()
+    delay = _measured.delay
+    assert delay is not None
+    return perf_counter(), thread_time() + delay.read_s()
 
 
 @dataclass(slots=True)

@@ -156,7 +156,7 @@ class ThreadWorker:
         with suppress(KeyboardInterrupt), RunDelay(threading.get_native_id()) as delay:
             while (batch := self._batches.get()) is not None:
                 items, measures_links = batch
-                with links_measured() as links:
+                with links_measured(delay) as links:
                     result = run_batch(
                         items, self._values, delay, lambda: self._is_cancelled
                     )

@@ -75,7 +75,7 @@ def lower(dsk: Mapping[Key, Any], keys: Any, *, fuse: bool = True) -> TaskGraph:
         chains = _fuse(resolution, tasks, bookkeeping)
     else:
         chains = [[task] for task in tasks]
-    return _assemble(traversal, resolution, chains, bookkeeping)
+    return _assemble(traversal, resolution, chains, bookkeeping, may_split=fuse)
 
 
 def _fuse(
@@ -115,6 +115,8 @@ def _assemble(
     resolution: Resolution,
     chains: list[list[int]],
     bookkeeping: AbstractSet[int],
+    *,
+    may_split: bool,
 ) -> TaskGraph:
     """Give the chains numbers by priority and gather what runs them."""
     chains, dependencies = _order(chains, resolution)
@@ -138,7 +140,8 @@ def _assemble(
         caller_stages |= {rest_stage}
     tasks = _make_nodes(traversal, resolution, chains)
     tail_stage = {}
-    for number in _find_splittable(stages.stage_of, tasks):
+    # Where each task stays one under its own key, so do those that Dask has fused.
+    for number in _find_splittable(stages.stage_of, tasks) if may_split else ():
         tail_stage[number] = len(names)
         names.append(f"{names[number]}{TAIL}")
     return TaskGraph(

@@ -13,7 +13,7 @@ from dask.system import CPU_COUNT
 from limits import NOT_SLOWER_THAN_STOCK, ratio
 from workload import Job, Setting, Workload
 
-from amorsize_dask.demo import find_modules
+from workloads.modules import find_modules
 
 #: Bytes of a source file that takes milliseconds to compress.
 LARGE_BYTES = 40_000

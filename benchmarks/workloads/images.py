@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from functools import cache
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -55,6 +56,7 @@ def make_tiles(setting: Setting, variant: int) -> list[np.ndarray]:
     return [np.ascontiguousarray(tile) for tile in tiles[: setting.size(50, 3)]]
 
 
+@cache
 def load_images() -> list[np.ndarray]:
     """Return images, or made ones where Pillow isn't there to read them."""
     try:

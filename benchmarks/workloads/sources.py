@@ -12,7 +12,8 @@ from by_hand import longest_first, loop, parts, pool
 from limits import NOT_SLOWER_THAN_STOCK
 from workload import Job, Setting, Workload
 
-from amorsize_dask.demo import count_nodes, find_modules
+from amorsize_dask.demo import count_nodes
+from workloads.modules import find_modules
 
 #: One of how many modules is parsed. Smaller: parsing takes most of the suite's time.
 STEP = 8
@@ -54,7 +55,7 @@ def most_frequent(counters: Iterable[Counter[str]]) -> list[tuple[str, int]]:
 def make_modules(setting: Setting, variant: int) -> list[Path]:
     """Return each eighth module of the standard library."""
     step = setting.size(STEP, 40 * STEP)
-    return find_modules()[variant % step :: step]
+    return list(find_modules()[variant % step :: step])
 
 
 def make_texts(setting: Setting, variant: int) -> list[str]:

@@ -123,3 +123,21 @@ def test_a_part_that_is_lost_is_done_again(
     with AmorsizeScheduler(lanes=("processes",)) as forced:
         bag = db.from_sequence(range(300), npartitions=1).map(end_once)
         assert bag.compute(scheduler=forced) == list(range(1, 301))
+
+
+def test_tasks_that_someone_watches_stay_whole(scheduler: AmorsizeScheduler) -> None:
+    """Callbacks are told of the graph's own keys and of no others."""
+    from dask.callbacks import Callback
+
+    told: list[object] = []
+
+    class Told(Callback):  # type: ignore[misc] # Dask has no types for it
+        def _posttask(self, key: object, *_: object) -> None:
+            told.append(key)
+
+    bag = db.from_sequence(range(80), npartitions=80).map(download).map(parse)
+    with Told():
+        results = bag.compute(scheduler=scheduler)
+    assert [x for x, _, _ in results] == list(range(80))
+    assert len(told) == len(set(told))
+    assert set(map(str, told)) >= {str(key) for key in bag.__dask_keys__()}
