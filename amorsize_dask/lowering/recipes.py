@@ -8,7 +8,7 @@ from functools import partial
 from itertools import repeat
 from typing import Any
 
-from dask._task_spec import GraphNode, Task, TaskRef
+from dask._task_spec import Alias, GraphNode, Task, TaskRef
 from dask.utils import funcname
 
 from amorsize_dask.execute.recipe import COPIERS, MAKERS, Cut, Piece, Recipe, Step
@@ -130,11 +130,15 @@ class Calls:
             return None
         arguments, are_keys = [], []
         for argument in node.args:
-            is_key = type(argument) is TaskRef
-            if not is_key and isinstance(argument, GraphNode):
+            if type(argument) is TaskRef:
+                arguments.append(argument.key)
+            elif type(argument) is Alias:
+                arguments.append(argument.target)
+            elif isinstance(argument, GraphNode):
                 return None
-            arguments.append(argument.key if is_key else argument)
-            are_keys.append(is_key)
+            else:
+                arguments.append(argument)
+            are_keys.append(isinstance(argument, TaskRef | Alias))
         place = id(node.func), tuple(are_keys)
         recipe = self._recipes.get(place)
         if recipe is None:

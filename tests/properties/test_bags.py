@@ -383,13 +383,17 @@ def test_arguments_that_look_like_tasks(
     way: Way, schedulers: dict[str, AmorsizeScheduler]
 ) -> None:
     """Whether Dask runs them, or finds a key in them, so it is here."""
+    # Older releases look for the keys of each collection by itself.
+    made = OTHER.map(record, TOTAL.key)
+    is_found = compute("sync", made, TOTAL).values[:1] != compute("sync", made).values
+    others = (TOTAL,) if is_found else ()
 
     @settings(max_examples=N_EXAMPLES or 40, derandomize=not N_EXAMPLES)
     @given(value=data, number=st.integers(0, len(ARGUMENTS) - 1))
     def check(value: Any, number: int) -> None:
         made = ARGUMENTS[number](value)
-        theirs = compute("sync", made, TOTAL)
+        theirs = compute("sync", made, *others)
         for scheduler in schedulers.values():
-            expect_same_outcome(compute(scheduler, made, TOTAL), theirs)
+            expect_same_outcome(compute(scheduler, made, *others), theirs)
 
     check()
