@@ -5,7 +5,8 @@
 >>> db.range(10, npartitions=2).sum().compute(scheduler=amorsize_scheduler)
 45
 
-Importing this package registers the name ``"amorsize"`` with Dask.
+Once this package is imported, Dask knows the name ``"amorsize"``. It doesn't import
+Dask itself: worker processes do without, as long as no task needs it.
 """
 
 from __future__ import annotations
@@ -13,9 +14,7 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from dask import base
-
-from amorsize_dask.config import register_defaults
+from amorsize_dask.imported import when_imported
 
 if TYPE_CHECKING:
     from amorsize_dask.errors import (
@@ -73,5 +72,17 @@ def _compute(dsk: Any, keys: Any, **kwargs: Any) -> Any:
     return amorsize_scheduler(dsk, keys, **kwargs)
 
 
-register_defaults()
-base.named_schedulers["amorsize"] = _compute
+def _add_defaults() -> None:
+    from amorsize_dask.config import register_defaults
+
+    register_defaults()
+
+
+def _add_name() -> None:
+    from dask import base
+
+    base.named_schedulers["amorsize"] = _compute
+
+
+when_imported("dask.config", _add_defaults)
+when_imported("dask.base", _add_name)

@@ -27,6 +27,7 @@ from amorsize_dask.execute.calibration import Calibration
 from amorsize_dask.execute.graph import TaskGraph
 from amorsize_dask.execute.loop import Execution, TaskObserver
 from amorsize_dask.execute.pool import WorkerPool
+from amorsize_dask.execute.preload import find_modules
 from amorsize_dask.execute.record import RunRecord, make_record
 from amorsize_dask.execute.start_method import choose_start_method, has_processes
 from amorsize_dask.lowering import lower, materialize, nest, read
@@ -189,12 +190,14 @@ class AmorsizeScheduler:
         observer: TaskObserver | None,
         rerun: bool,
     ) -> Execution:
-        machine = measure_machine(self._calibration.costs)
+        n_warm = self._pool.n_idle
+        modules = () if n_warm else find_modules(tasks)
+        machine = measure_machine(self._calibration.costs_for(modules))
         scheduling = Scheduling(
             tasks.graph,
             machine,
             self._with_memory_limit(limits, machine),
-            n_warm=self._pool.n_idle,
+            n_warm=n_warm,
         )
         execution = Execution(
             tasks,
@@ -203,6 +206,7 @@ class AmorsizeScheduler:
             observer=observer,
             on_worker_ready=self._calibration.note_ready,
             rerun_failed=rerun,
+            modules=modules,
         )
         start = perf_counter()
         error: BaseException | None = None

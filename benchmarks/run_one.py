@@ -27,7 +27,7 @@ from digest import digest
 from runners import Rehearsal, Runner, compute, find_runner
 from workload import Setting, Workload
 
-from amorsize_dask.measure.memory import read_peak_rss
+from amorsize_dask.measure.rss import read_peak_rss
 
 #: Characters of a result that are shown if it differs from another.
 PREVIEW_LENGTH = 200

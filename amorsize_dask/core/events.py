@@ -9,26 +9,12 @@ it in which the caller works while it watches; all others are started by a
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import NamedTuple
 
 from amorsize_dask.core.model import Lane
+from amorsize_dask.core.outcome import Outcome
 
 CALLER = 0
 SIDE = 1
-
-
-class Outcome(NamedTuple):
-    """One finished task, as measured where it ran. The value stays at the edge."""
-
-    task: int
-    #: Seconds by the wall clock.
-    seconds: float
-    #: Seconds of CPU time of the task's thread; ``None``: not measured.
-    cpu_s: float | None = None
-    #: Bytes of the pickled result; ``None``: not measured.
-    out_bytes: int | None = None
-    #: Bytes of memory above the level before the task; ``None``: not measured.
-    peak_bytes: int | None = None
 
 
 @dataclass(slots=True)

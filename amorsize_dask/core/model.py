@@ -31,7 +31,9 @@ class Costs:
     """
 
     #: Seconds until the first worker process answers, nothing being up.
-    boot_first_s: float = 0.35
+    boot_first_s: float = 0.15
+    #: Seconds more if it imports Dask before.
+    import_dask_s: float = 0.25
     #: Seconds that each further worker process adds.
     boot_next_s: float = 0.03
     #: Seconds from sending an empty batch to a worker process to its answer.

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from amorsize_dask.core.events import Outcome
 from amorsize_dask.core.model import Lane, Workload
+from amorsize_dask.core.outcome import Outcome
 
 #: Tasks over which means are taken: older ones fade. Smaller: noise moves work
 #: about; larger: a stage whose tail differs from its head is noticed late.

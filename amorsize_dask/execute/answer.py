@@ -12,12 +12,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-from amorsize_dask.core.events import Outcome
+from amorsize_dask.core.outcome import Outcome
 from amorsize_dask.execute.batch import BatchResult
 from amorsize_dask.execute.failure import dump_failure
 from amorsize_dask.execute.spool import SPOOL_BYTES, Spooled, SpoolPlace, is_large
 from amorsize_dask.execute.wire import Part, count_bytes, dump, load
-from amorsize_dask.measure.memory import read_peak_rss
+from amorsize_dask.measure.rss import read_peak_rss
 
 #: Category, text, file and line of a warning.
 CaughtWarning = tuple[type[Warning], str, str, int]

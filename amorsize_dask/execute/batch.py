@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 from time import perf_counter, thread_time
 from typing import Any
 
-from amorsize_dask.core.events import Outcome
+from amorsize_dask.core.outcome import Outcome
 from amorsize_dask.measure.clock import RunDelay
-from amorsize_dask.measure.memory import read_peak_rss
+from amorsize_dask.measure.rss import read_peak_rss
 
 #: Seconds of a task below which the next ones are timed together: the clocks cost more
 #: than a microsecond. Smaller: they are a large part of what short tasks cost; larger:

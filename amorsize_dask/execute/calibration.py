@@ -8,6 +8,7 @@ bytes, which takes a few milliseconds. Later processes of this user read the res
 from __future__ import annotations
 
 import selectors
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import fields, replace
 from functools import partial
@@ -15,7 +16,8 @@ from time import perf_counter
 
 from amorsize_dask.core.model import Costs
 from amorsize_dask.execute.pool import ProcessWorker
-from amorsize_dask.execute.spool import SpoolFolder, SpoolPlace, read, remove
+from amorsize_dask.execute.spool import SpoolPlace, read, remove
+from amorsize_dask.execute.spool_folder import SpoolFolder
 from amorsize_dask.execute.wire import dump, load
 from amorsize_dask.measure.costs import (
     load_costs,
@@ -56,6 +58,13 @@ class Calibration:
         self._noted = {f.name for f in fields(Costs)} if self._is_complete else set()
         self._last_ready: float | None = None
 
+    def costs_for(self, modules: Sequence[str]) -> Costs:
+        """Return the costs where workers import modules of Dask when they boot."""
+        costs = self.costs
+        if not modules:
+            return costs
+        return replace(costs, boot_first_s=costs.boot_first_s + costs.import_dask_s)
+
     @property
     def is_complete(self) -> bool:
         """Whether all costs have been measured, here or earlier."""
@@ -63,8 +72,16 @@ class Calibration:
 
     def note_ready(self, worker: ProcessWorker) -> None:
         """Take note of how long a worker has taken to boot."""
-        if worker.is_first:
-            self._note(boot_first_s=worker.ready_at - worker.asked_at)
+        boot_s = worker.ready_at - worker.asked_at
+        if worker.is_first and worker.has_imported:
+            if "boot_first_s" not in self._noted:
+                # Until there is one without imports: in the proportion of the defaults.
+                usual = Costs()
+                whole_s = usual.boot_first_s + usual.import_dask_s
+                self._note(boot_first_s=boot_s * usual.boot_first_s / whole_s)
+            self._note(import_dask_s=boot_s - self.costs.boot_first_s)
+        elif worker.is_first:
+            self._note(boot_first_s=boot_s)
         elif self._last_ready is not None:
             # Asked for together with the one before it, or long after.
             start = max(self._last_ready, worker.asked_at)

@@ -28,13 +28,19 @@ from amorsize_dask.execute import worker
 FORK = b"f"
 
 
-def main(control_fd: int, idle_s: float | None) -> None:
-    """Serve until the caller goes, or until no worker was left for `idle_s`."""
-    # What batches are unpickled into.
-    import dask._task_spec  # noqa: F401
+def main(control_fd: int, idle_s: float | None, modules: list[str]) -> None:
+    """Serve until the caller goes, or until no worker was left for `idle_s`.
 
-    import amorsize_dask.execute.fused  # noqa: F401
-
+    Parameters
+    ----------
+    control_fd : int
+        This end of the socket to the caller.
+    idle_s : float or None
+        Seconds; ``None``: for ever.
+    modules : list of str
+        What is to be imported for all workers.
+    """
+    worker.preload(modules)
     gc.collect()
     gc.freeze()
     control = socket.socket(fileno=control_fd)

@@ -15,7 +15,7 @@ import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from multiprocessing.spawn import get_executable
 from types import FrameType
@@ -46,15 +46,18 @@ THREAD_VARIABLES = (
 _BOOT = (
     "import json, sys; sys.path[:] = json.loads(sys.argv[1]); "
     "from amorsize_dask.execute import {module}; "
-    "{module}.{function}(int(sys.argv[2]), json.loads(sys.argv[3]))"
+    "{module}.main(int(sys.argv[2]), *json.loads(sys.argv[3]))"
 )
 
 
 class Launcher(Protocol):
     """Starts worker processes and knows how they ended."""
 
-    def launch(self) -> socket.socket:
-        """Start a worker; return the caller's end of its pipe, or raise OSError."""
+    def launch(self, modules: Sequence[str] = ()) -> socket.socket:
+        """Start a worker; return the caller's end of its pipe, or raise OSError.
+
+        Modules are imported before it is up, if nothing is that it comes from.
+        """
 
     def ending(self, pid: int) -> str:
         """Say how a worker ended that has closed its pipe: a signal, an exit code."""
@@ -118,25 +121,25 @@ class ForkserverLauncher:
         self._endings: dict[int, str] = {}
         self._unread = b""
 
-    def launch(self) -> socket.socket:
+    def launch(self, modules: Sequence[str] = ()) -> socket.socket:
         """Start a worker; start the fork server first if there is none."""
         with self._lock:
             self._drain_endings()
             ours, theirs = socket.socketpair()
             with theirs, _closed_on_error(ours):
                 try:
-                    _ask_to_fork(self._started(), theirs)
+                    _ask_to_fork(self._started(modules), theirs)
                 except OSError:
                     # It has ended since: idle, or killed. Another one, once.
                     self._stop()
-                    _ask_to_fork(self._started(), theirs)
+                    _ask_to_fork(self._started(modules), theirs)
             return ours
 
-    def _started(self) -> socket.socket:
+    def _started(self, modules: Sequence[str]) -> socket.socket:
         if self._control is None:
             self._control, theirs = socket.socketpair()
             with theirs:
-                self._process = _start("forkserver", "main", theirs, self._idle_s)
+                self._process = _start("forkserver", theirs, self._idle_s, modules)
         return self._control
 
     def ending(self, pid: int) -> str:
@@ -200,13 +203,13 @@ class SpawnLauncher:
         self._idle_s = idle_s
         self._processes: dict[int, subprocess.Popen[bytes]] = {}
 
-    def launch(self) -> socket.socket:
+    def launch(self, modules: Sequence[str] = ()) -> socket.socket:
         """Start a worker."""
         for ended in list(self._processes.values()):
             ended.poll()  # or it would stay in the system's table
         ours, theirs = socket.socketpair()
         with theirs, _closed_on_error(ours):
-            process = _start("spawned", "main", theirs, self._idle_s)
+            process = _start("spawned", theirs, self._idle_s, modules)
         self._processes[process.pid] = process
         return ours
 
@@ -262,17 +265,17 @@ def _ask_to_fork(control: socket.socket, theirs: socket.socket) -> None:
 
 
 def _start(
-    module: str, function: str, sock: socket.socket, idle_s: float | None
+    module: str, sock: socket.socket, idle_s: float | None, modules: Sequence[str]
 ) -> subprocess.Popen[bytes]:
     arguments = [
         get_executable(),
         *subprocess._args_from_interpreter_flags(),  # type: ignore[attr-defined]
         "-c",
-        _BOOT.format(module=module, function=function),
+        _BOOT.format(module=module),
         # Anything else in it is passed over by imports.
         json.dumps([entry for entry in sys.path if isinstance(entry, str)]),
         str(sock.fileno()),
-        json.dumps(idle_s),
+        json.dumps([idle_s, list(modules)]),
     ]
     return subprocess.Popen(
         arguments,

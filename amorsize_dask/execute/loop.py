@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import select
 import selectors
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack, suppress
 from contextvars import copy_context
 from threading import get_native_id
@@ -35,7 +35,6 @@ from amorsize_dask.core.events import (
     Event,
     GiveUp,
     Immovable,
-    Outcome,
     Run,
     Split,
     StartFailed,
@@ -43,6 +42,7 @@ from amorsize_dask.core.events import (
     WorkerReady,
 )
 from amorsize_dask.core.model import Lane
+from amorsize_dask.core.outcome import Outcome
 from amorsize_dask.core.scheduling import Scheduling
 from amorsize_dask.errors import LaneError, SerializationError, WorkerLostError
 from amorsize_dask.execute.batch import BatchResult, run_batch
@@ -89,6 +89,8 @@ class Execution:
         Called with each worker process that has booted.
     rerun_failed : bool, optional
         Run a task that failed again in the calling thread, for a debugger.
+    modules : sequence of str, optional
+        What worker processes that are booted should import.
 
     Attributes
     ----------
@@ -109,6 +111,7 @@ class Execution:
         observer: TaskObserver | None = None,
         on_worker_ready: Callable[[ProcessWorker], None] = lambda worker: None,
         rerun_failed: bool = False,
+        modules: Sequence[str] = (),
     ) -> None:
         self.store = Store(tasks)
         self.decision_times: list[float] = []
@@ -136,6 +139,7 @@ class Execution:
             self._receive,
             self._fail,
             on_worker_ready,
+            modules,
         )
 
     def run(self) -> None:

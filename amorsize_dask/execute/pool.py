@@ -11,6 +11,7 @@ import signal
 import threading
 import weakref
 from collections import deque
+from collections.abc import Sequence
 from contextlib import suppress
 from time import perf_counter
 
@@ -53,14 +54,22 @@ class ProcessWorker:
         caller may have been busy and have heard of it later.
     is_first : bool
         Whether nothing was up then.
+    has_imported : bool
+        Whether there were modules to import before.
     """
 
     def __init__(
-        self, channel: CallerChannel, *, asked_at: float, is_first: bool
+        self,
+        channel: CallerChannel,
+        *,
+        asked_at: float,
+        is_first: bool,
+        has_imported: bool = False,
     ) -> None:
         self.asked_at = asked_at
         self.ready_at = asked_at
         self.is_first = is_first
+        self.has_imported = has_imported
         self.channel = channel
         self.pid: int | None = None
         self.sentinel: int | None = None
@@ -159,8 +168,16 @@ class WorkerPool:
             self._lent.update(taken)
             return taken
 
-    def boot(self, n: int) -> list[ProcessWorker]:
+    def boot(self, n: int, modules: Sequence[str] = ()) -> list[ProcessWorker]:
         """Start `n` workers in the background.
+
+        Parameters
+        ----------
+        n : int
+            How many, >= 0.
+        modules : sequence of str, optional
+            What they are going to import; if they come from a fork server that isn't
+            up yet, it does it for all of them.
 
         Raises
         ------
@@ -173,10 +190,13 @@ class WorkerPool:
                 for _ in range(n):
                     is_first = not (booted or self.pids())
                     asked_at = perf_counter()
-                    channel = CallerChannel(self._launcher.launch())
-                    booted.append(
-                        ProcessWorker(channel, asked_at=asked_at, is_first=is_first)
+                    worker = ProcessWorker(
+                        CallerChannel(self._launcher.launch(modules)),
+                        asked_at=asked_at,
+                        is_first=is_first,
+                        has_imported=bool(modules),
                     )
+                    booted.append(worker)
             except BaseException as error:
                 for worker in booted:
                     worker.close()

@@ -4,20 +4,20 @@ from __future__ import annotations
 
 import selectors
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from amorsize_dask.core.events import (
     BatchDone,
     Event,
-    Outcome,
     StartFailed,
     Unshippable,
     WorkerLost,
     WorkerReady,
 )
 from amorsize_dask.core.model import Lane
+from amorsize_dask.core.outcome import Outcome
 from amorsize_dask.errors import WorkerStartError
 from amorsize_dask.execute.answer import Report, read_answer
 from amorsize_dask.execute.caller_state import dump_caller_state
@@ -25,7 +25,8 @@ from amorsize_dask.execute.failure import load_failure
 from amorsize_dask.execute.node import Key
 from amorsize_dask.execute.pool import ProcessWorker, WorkerPool
 from amorsize_dask.execute.recipe import Recipe, Sender
-from amorsize_dask.execute.spool import SpoolFolder, SpoolPlace, is_large
+from amorsize_dask.execute.spool import SpoolPlace, is_large
+from amorsize_dask.execute.spool_folder import SpoolFolder
 from amorsize_dask.execute.store import Store
 from amorsize_dask.execute.wire import Part, count_bytes, dump, load
 from amorsize_dask.execute.worker import RunHead
@@ -62,6 +63,7 @@ class ProcessLane:
         receive: Receive,
         fail: Fail,
         ready: Callable[[ProcessWorker], None],
+        modules: Sequence[str] = (),
     ) -> None:
         self._pool = pool
         self._store = store
@@ -69,6 +71,7 @@ class ProcessLane:
         self._receive = receive
         self._fail = fail
         self._ready = ready
+        self._modules = modules
         self._workers: dict[int, ProcessWorker] = {}
         self._state: list[Part] | None = None
         self._spool: SpoolFolder | None = None
@@ -85,7 +88,7 @@ class ProcessLane:
         """Take workers from the pool, and boot those that it hasn't."""
         warm = self._pool.take(len(numbers))
         try:
-            cold = self._pool.boot(len(numbers) - len(warm))
+            cold = self._pool.boot(len(numbers) - len(warm), self._modules)
         except WorkerStartError as error:
             for worker in warm:
                 self._pool.give_back(worker)

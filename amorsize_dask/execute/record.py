@@ -10,7 +10,7 @@ from amorsize_dask.core.scheduling import Scheduling
 from amorsize_dask.core.units import format_bytes, format_seconds
 from amorsize_dask.execute.graph import TaskGraph
 from amorsize_dask.execute.loop import Execution
-from amorsize_dask.measure.memory import read_peak_rss
+from amorsize_dask.measure.rss import read_peak_rss
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

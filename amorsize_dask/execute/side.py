@@ -9,7 +9,8 @@ from __future__ import annotations
 
 from time import perf_counter
 
-from amorsize_dask.core.events import Glimpse, Outcome
+from amorsize_dask.core.events import Glimpse
+from amorsize_dask.core.outcome import Outcome
 from amorsize_dask.execute.threads import ThreadWorker
 from amorsize_dask.measure.gil import MIN_WATCHED_S, WATCH_INTERVAL_S, GilWatch
 

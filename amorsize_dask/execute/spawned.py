@@ -17,8 +17,9 @@ from amorsize_dask.execute import worker
 LOOK_S = 0.5
 
 
-def main(sock_fd: int, idle_s: float | None) -> None:
-    """Serve the caller over the socket that was inherited."""
+def main(sock_fd: int, idle_s: float | None, modules: list[str]) -> None:
+    """Import modules, and serve the caller over the socket that was inherited."""
+    worker.preload(modules)
     threading.Thread(target=_follow, args=(os.getppid(),), daemon=True).start()
     worker.main(socket.socket(fileno=sock_fd), idle_s)
 

@@ -5,35 +5,19 @@ copy-on-write by whoever reads it: no pipe, no copy, and arrays are writable. Fi
 in shared memory where there is room, on disk otherwise; where there is neither, the
 caller and the worker use their pipe.
 
-They are private: a folder for each run, which only its user may enter, and names that
-can't be guessed. What is left of a process that was killed the user's next one removes.
+Their names can't be guessed; the folders that they are in are in `spool_folder`.
 """
 
 from __future__ import annotations
 
-import logging
 import os
-import secrets
-import shutil
-import stat
-import tempfile
-import time
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
-from dask import config
-
 from amorsize_dask.execute.mapped import map_private
 from amorsize_dask.execute.wire import Part, count_bytes
-
-try:
-    import fcntl
-except ImportError:  # Windows has no worker processes
-    fcntl = None  # type: ignore[assignment]
-
-logger = logging.getLogger(__name__)
 
 #: Bytes of a payload from which on it is spooled. Smaller: creating and removing a
 #: file, some 30 µs, costs more than the pipe; larger: what goes through the pipe is
@@ -49,12 +33,6 @@ SHARED_FRACTION = 0.5
 
 #: Where files of shared memory are, on systems that have such a place.
 SHARED_MEMORY = Path("/dev/shm")
-
-#: Seconds after which a folder without a lock is taken for left over. Smaller: another
-#: process may be about to make it; larger: what was left over stays that much longer.
-STALE_S = 600.0
-
-_PREFIX = "amorsize-"
 
 
 class Spooled(NamedTuple):
@@ -90,7 +68,7 @@ class SpoolPlace(NamedTuple):
             part.nbytes if isinstance(part, memoryview) else len(part) for part in parts
         )
         for folder in self.folders:
-            path = f"{folder}/{secrets.token_hex(12)}"
+            path = f"{folder}/{os.urandom(12).hex()}"
             with suppress(OSError):
                 if _has_room(folder, sum(sizes)):
                     _write(path, parts)
@@ -99,6 +77,9 @@ class SpoolPlace(NamedTuple):
 
     def remove(self) -> None:
         """Remove all files; who has mapped one keeps what is in it."""
+        # Imported where it is needed: workers boot without it.
+        import shutil
+
         for folder in self.folders:
             shutil.rmtree(folder, ignore_errors=True)
 
@@ -129,51 +110,6 @@ def remove(spooled: Spooled) -> None:
     """Remove a payload's file; who has mapped it keeps what is in it."""
     with suppress(OSError):
         os.unlink(spooled.path)
-
-
-class SpoolFolder:
-    """The folders of one run; nothing is left of them after `close`.
-
-    If this process is killed, a later one of the user's removes them.
-
-    Attributes
-    ----------
-    place : SpoolPlace
-        Where to write.
-    """
-
-    def __init__(self) -> None:
-        self._locks: list[int] = []
-        folders = []
-        for root in _find_roots():
-            folder = root / f"{_PREFIX}{os.getuid()}-{secrets.token_hex(8)}"
-            try:
-                folder.mkdir(mode=0o700)
-                folders.append(str(folder))
-                self._locks.append(_lock(folder))
-            except OSError as error:
-                logger.debug("no spool files in %s: %r", root, error)
-            if root not in _swept:
-                _swept.add(root)
-                _remove_stale(root)
-        self.place = SpoolPlace(tuple(folders))
-
-    def close(self) -> None:
-        """Remove what is left."""
-        self.place.remove()
-        for lock in self._locks:
-            os.close(lock)
-        self._locks = []
-
-
-#: Where this process has looked for what others have left.
-_swept: set[Path] = set()
-
-
-def _find_roots() -> Iterator[Path]:
-    if SHARED_MEMORY.is_dir() and os.access(SHARED_MEMORY, os.W_OK | os.X_OK):
-        yield SHARED_MEMORY
-    yield Path(config.get("temporary-directory", None) or tempfile.gettempdir())
 
 
 def _has_room(folder: str, n_bytes: int) -> bool:
@@ -213,39 +149,6 @@ def _write(path: str, parts: Sequence[Part]) -> None:
 def _write_all(fd: int, view: memoryview) -> None:
     while view:
         view = view[os.write(fd, view) :]
-
-
-def _lock(folder: Path) -> int:
-    """Lock a folder for as long as this process lives."""
-    fd = os.open(folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    return fd
-
-
-def _remove_stale(place: Path) -> None:
-    """Remove the folders of this user's processes that were killed."""
-    with suppress(OSError):
-        for folder in place.glob(f"{_PREFIX}{os.getuid()}-*"):
-            with suppress(OSError):
-                if _is_stale(folder):
-                    shutil.rmtree(folder, ignore_errors=True)
-
-
-def _is_stale(folder: Path) -> bool:
-    found = folder.lstat()
-    if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid():
-        return False
-    try:
-        fd = os.open(folder / "lock", os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC)
-    except FileNotFoundError:
-        return time.time() - found.st_mtime > STALE_S
-    try:
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        return False
-    finally:
-        os.close(fd)
-    return True
 
 
 def is_large(parts: Sequence[Part]) -> bool:

@@ -1,8 +1,7 @@
 """A worker process: takes batches from its pipe, runs them, sends results back.
 
 Imported in every worker, and in the process that workers are forked from, so it
-imports little: NumPy, `dask.bag` and `distributed` only come with a task that needs
-them.
+imports little: NumPy, Dask and `distributed` only come with a task that needs them.
 
 What the caller sends, and what is answered; each is a pickle, its buffers beside it::
 
@@ -25,6 +24,7 @@ import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from importlib import import_module
 from time import perf_counter
 from typing import Any
 
@@ -34,6 +34,7 @@ from amorsize_dask.execute.channel import WorkerChannel
 from amorsize_dask.execute.recipe import received
 from amorsize_dask.execute.spool import Spooled, SpoolPlace, read, remove
 from amorsize_dask.execute.wire import Part, dump, load
+from amorsize_dask.imported import when_imported
 from amorsize_dask.measure.clock import RunDelay
 
 logger = logging.getLogger(__name__)
@@ -107,6 +108,18 @@ def main(sock: socket.socket, idle_s: float | None) -> None:
         serve(WorkerChannel(sock), idle_s)
 
 
+def preload(modules: Sequence[str]) -> None:
+    """Import what the tasks of the first run need; what can't be is left to them."""
+    # What batches are unpickled into.
+    import amorsize_dask.execute.fused
+    import amorsize_dask.execute.parts
+    import amorsize_dask.execute.stand_ins  # noqa: F401
+
+    for module in modules:
+        with suppress(Exception):
+            import_module(module)
+
+
 def serve(channel: WorkerChannel, idle_s: float | None) -> None:
     """Answer messages until the pipe closes or is silent for `idle_s` seconds."""
     channel.send(dump(("ready", os.getpid(), perf_counter())))
@@ -151,16 +164,30 @@ def flush() -> None:
 
 def apply_state(state: WorkerState) -> None:
     """Make this process look at the world as the caller does."""
-    from dask import config
-
+    global _dask_config
     sys.path[:] = state.sys_path
     if state.folder is not None:
         os.chdir(state.folder)
     for name in os.environ.keys() - state.environ.keys():
         del os.environ[name]
     os.environ.update(state.environ)
+    is_first, _dask_config = _dask_config is None, state.dask_config
+    if is_first:
+        when_imported("dask.config", _configure_dask)
+    elif "dask.config" in sys.modules:
+        _configure_dask()
+
+
+#: Dask's configuration as the caller has it, once the caller has told.
+_dask_config: dict[str, list[bytes]] | None = None
+
+
+def _configure_dask() -> None:
+    """Take over the configuration that the caller has told last."""
+    from dask import config
+
     config.config.clear()
-    for name, parts in state.dask_config.items():
+    for name, parts in (_dask_config or {}).items():
         try:
             config.config[name] = load(parts)
         except Exception as error:

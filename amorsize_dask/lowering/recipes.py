@@ -11,6 +11,7 @@ from typing import Any
 from dask._task_spec import Alias, GraphNode, Task, TaskRef
 from dask.utils import funcname
 
+from amorsize_dask.execute import stand_ins
 from amorsize_dask.execute.recipe import COPIERS, MAKERS, Cut, Piece, Recipe, Step
 from amorsize_dask.lowering.columns import (
     Call,
@@ -81,6 +82,9 @@ _GATHERING = (
 #: What calls a function, its first argument, with its second.
 _CALLING = ("dask.bag.core:empty_safe_apply", "dask.bag.core:empty_safe_aggregate")
 
+#: Functions of `dask.bag.core` that others stand in for.
+_STOOD_IN = ("reify", "empty_safe_apply", "empty_safe_aggregate", "finalize")
+
 
 def make_pieces(name: str, links: Sequence[Expression], n: int) -> list[Piece]:
     """Make the tasks of a group.
@@ -100,7 +104,7 @@ def make_pieces(name: str, links: Sequence[Expression], n: int) -> list[Piece]:
         compiler.compile(link)
     columns, keys = compiler.columns, tuple(compiler.keys)
     recipe = Recipe(
-        constants=tuple(compiler.constants),
+        constants=_stand_in(compiler.constants),
         n_arguments=len(columns),
         references=keys,
         steps=tuple(compiler.number_steps()),
@@ -340,6 +344,16 @@ class _Compiler:
         if number == len(self.constants):
             self.constants.append(value)
         return ("constant", number)
+
+
+def _stand_in(constants: Sequence[Any]) -> tuple[Any, ...]:
+    """Put functions that need no Dask in the place of Dask's own."""
+    own = {
+        id(found): getattr(stand_ins, name)
+        for name in _STOOD_IN
+        if (found := look_up(f"dask.bag.core:{name}")) is not None
+    }
+    return tuple(own.get(id(constant), constant) for constant in constants)
 
 
 def _simplify(call: Call) -> Call:

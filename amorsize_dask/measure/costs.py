@@ -28,7 +28,7 @@ from amorsize_dask.measure.cgroup import read_lines
 logger = logging.getLogger(__name__)
 
 #: Version of the file's form; files of other versions are not read.
-VERSION = 2
+VERSION = 3
 
 #: Characters of a file that are read. Smaller: more costs than today's don't fit;
 #: larger: a file that is none of ours is read to its end.

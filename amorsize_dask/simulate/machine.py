@@ -25,7 +25,6 @@ from amorsize_dask.core.events import (
     Event,
     GiveUp,
     Glimpse,
-    Outcome,
     Run,
     Split,
     StartFailed,
@@ -36,6 +35,7 @@ from amorsize_dask.core.events import (
 )
 from amorsize_dask.core.graph import Graph
 from amorsize_dask.core.model import Decision, Lane, Limits, Machine
+from amorsize_dask.core.outcome import Outcome
 from amorsize_dask.core.scheduling import Scheduling
 from amorsize_dask.simulate.processor import Processor
 from amorsize_dask.simulate.work import NO_FAULTS, Faults, SimulatedTask

@@ -7,8 +7,8 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from math import ceil
 
-from amorsize_dask.core.events import Outcome
 from amorsize_dask.core.model import Lane
+from amorsize_dask.core.outcome import Outcome
 from amorsize_dask.simulate.processor import Clock, Job, Processor
 from amorsize_dask.simulate.work import SimulatedTask
 

@@ -14,7 +14,7 @@ import pytest
 from dask import delayed
 
 from amorsize_dask import AmorsizeScheduler
-from amorsize_dask.execute import channel, spool, store
+from amorsize_dask.execute import channel, spool, spool_folder, store
 from amorsize_dask.execute.wire import count_bytes
 
 
@@ -113,7 +113,7 @@ def test_without_any_place_the_pipe_does(
     scheduler: AmorsizeScheduler, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Neither shared memory nor disk: slower, and as right."""
-    monkeypatch.setattr(spool, "_find_roots", lambda: iter(()))
+    monkeypatch.setattr(spool_folder, "_find_roots", lambda: iter(()))
     results = db.range(6, npartitions=6).map(make).map(double)
     for x, result in enumerate(results.compute(scheduler=scheduler)):
         np.testing.assert_array_equal(result, 2 * make(x))

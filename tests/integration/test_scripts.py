@@ -142,7 +142,9 @@ def test_caller_that_is_killed(tmp_path: Path, start_method: str) -> None:
         process.kill()
     _, alive = psutil.wait_procs(children, timeout=10)
     assert not alive
-    program = "from amorsize_dask.execute.spool import SpoolFolder as F; F().close()"
+    program = (
+        "from amorsize_dask.execute.spool_folder import SpoolFolder as F; F().close()"
+    )
     subprocess.run([sys.executable, "-c", program], check=True)
 
 

@@ -39,6 +39,7 @@ def machines(draw: st.DrawFn) -> Machine:
         memory_bytes=draw(st.integers(1, 10**12)),
         costs=Costs(
             boot_first_s=draw(st.floats(1e-3, 10)),
+            import_dask_s=draw(st.floats(1e-3, 10)),
             boot_next_s=draw(st.floats(1e-3, 1)),
             round_trip_s=draw(st.floats(1e-5, 1e-2)),
             thread_start_s=draw(st.floats(1e-6, 1e-3)),
@@ -67,6 +68,7 @@ def scaled_machine(machine: Machine, factor: float) -> Machine:
         machine,
         costs=Costs(
             boot_first_s=costs.boot_first_s * factor,
+            import_dask_s=costs.import_dask_s * factor,
             boot_next_s=costs.boot_next_s * factor,
             round_trip_s=costs.round_trip_s * factor,
             thread_start_s=costs.thread_start_s * factor,

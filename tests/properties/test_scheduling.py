@@ -19,7 +19,6 @@ from amorsize_dask.core.events import (
     GiveUp,
     Glimpse,
     Immovable,
-    Outcome,
     Run,
     Split,
     StartFailed,
@@ -30,6 +29,7 @@ from amorsize_dask.core.events import (
 )
 from amorsize_dask.core.graph import Graph
 from amorsize_dask.core.model import CALLER_LANES, Costs, Lane, Limits, Machine
+from amorsize_dask.core.outcome import Outcome
 from amorsize_dask.core.scheduling import ALLOWED_FAILURES, Scheduling
 from amorsize_dask.core.workers import MAX_DEPTH
 

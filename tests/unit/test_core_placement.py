@@ -28,7 +28,7 @@ WAITING = replace(COMPUTING, cpu_fraction=0.001, gil_fraction=0.001)
         (COMPUTING, Lane.PROCESSES, 8, "1000 tasks of 100 ms that compute holding the"),
         (GIL_FREE, Lane.THREADS, 8, "that compute without the GIL"),
         (WAITING, Lane.THREADS, 125, "that wait: "),
-        (replace(COMPUTING, n_tasks=2), Lane.INLINE, 1, "200 ms predicted against"),
+        (replace(COMPUTING, n_tasks=1), Lane.INLINE, 1, "100 ms predicted against"),
         (replace(COMPUTING, n_tasks=0), Lane.INLINE, 1, "0 tasks"),
         (replace(COMPUTING, mean_s=0.0), Lane.INLINE, 1, "0 µs"),
         (replace(COMPUTING, out_bytes=1e8), Lane.INLINE, 1, "processes 250 s"),

@@ -17,7 +17,6 @@ from amorsize_dask.core.events import (
     GiveUp,
     Glimpse,
     Immovable,
-    Outcome,
     Run,
     StartFailed,
     StartWorkers,
@@ -27,6 +26,7 @@ from amorsize_dask.core.events import (
 )
 from amorsize_dask.core.feeding import SLICE_BYTES
 from amorsize_dask.core.model import Lane, Limits
+from amorsize_dask.core.outcome import Outcome
 from amorsize_dask.core.scheduling import Scheduling
 from amorsize_dask.simulate.machine import SimulatedRun, simulate
 from amorsize_dask.simulate.work import Faults, SimulatedTask
@@ -87,7 +87,7 @@ def test_short_work_starts_nothing(n_cores: int) -> None:
         ("without the GIL", 400, GIL_FREE, 4, THREADS, 4),
         ("without the GIL", 4000, GIL_FREE, 16, THREADS, 16),
         ("few short", 100, SimulatedTask(0.0005), 4, INLINE, 0),
-        ("large results", 100, COMPUTING._replace(out_bytes=10**8), 4, INLINE, 0),
+        ("large results", 100, SimulatedTask(0.02, out_bytes=10**8), 4, INLINE, 0),
     ],
     ids=lambda value: str(value) if isinstance(value, str | int) else "",
 )
@@ -259,7 +259,7 @@ def test_stages_behind_a_long_task_are_placed_like_it() -> None:
 
 def test_warm_workers_are_taken_for_less() -> None:
     """Work that isn't worth a boot is worth workers that are up."""
-    tasks = [SimulatedTask(0.01)] * 20
+    tasks = [SimulatedTask(0.005)] * 20
     cold = simulate(bag(20), tasks, machine(2))
     warm = simulate(bag(20), tasks, machine(2), n_warm=2)
     assert not cold.n_workers[PROCESSES]

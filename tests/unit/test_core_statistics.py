@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from amorsize_dask.core.events import Outcome
 from amorsize_dask.core.model import Lane
+from amorsize_dask.core.outcome import Outcome
 from amorsize_dask.core.statistics import FIRST_SPREAD, WINDOW, StageStatistics
 
 

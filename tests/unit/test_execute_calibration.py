@@ -74,9 +74,15 @@ def echoing(sockets: tuple[socket.socket, socket.socket]) -> Iterator[CallerChan
 
 
 def make_worker(
-    channel: CallerChannel, asked_at: float, ready_at: float, is_first: bool = False
+    channel: CallerChannel,
+    asked_at: float,
+    ready_at: float,
+    is_first: bool = False,
+    has_imported: bool = False,
 ) -> ProcessWorker:
-    worker = ProcessWorker(channel, asked_at=asked_at, is_first=is_first)
+    worker = ProcessWorker(
+        channel, asked_at=asked_at, is_first=is_first, has_imported=has_imported
+    )
     worker.ready_at = ready_at
     return worker
 
@@ -126,6 +132,24 @@ def test_first_worker(disk: Disk, echoing: CallerChannel) -> None:
         assert getattr(known.costs, name) > 0
         assert getattr(known.costs, name) != getattr(default, name)
     assert disk.kept == known.costs
+
+
+def test_what_importing_dask_adds(disk: Disk, echoing: CallerChannel) -> None:
+    """It is what such a boot takes longer, whichever of the two comes first."""
+    known = Calibration()
+    default = Costs()
+    known.note_ready(make_worker(echoing, 100.0, 104.0, True, has_imported=True))
+    costs = known.costs
+    assert costs.boot_first_s + costs.import_dask_s == pytest.approx(4.0)
+    assert costs.boot_first_s / costs.import_dask_s == pytest.approx(
+        default.boot_first_s / default.import_dask_s
+    )
+    known.note_ready(make_worker(echoing, 100.0, 101.0, True))
+    assert known.costs.boot_first_s == 1.0
+    known.note_ready(make_worker(echoing, 100.0, 103.0, True, has_imported=True))
+    assert known.costs.import_dask_s == 2.0
+    assert known.costs_for([]) == known.costs
+    assert known.costs_for(["dask.bag"]).boot_first_s == 3.0
 
 
 def test_next_worker(disk: Disk, echoing: CallerChannel) -> None:

@@ -806,7 +806,7 @@ def test_process_of_a_worker(two: list[ProcessWorker]) -> None:
 def test_worker_imports_little(forking: WorkerPool) -> None:
     """A worker that has run a task which needs none of them has no large library."""
     [booted] = boot(forking, 1)
-    assert call(booted, list_loaded, ("numpy", "dask.bag", "distributed")) == []
+    assert call(booted, list_loaded, ("numpy", "dask", "distributed", "psutil")) == []
 
 
 def test_hashes_are_equal_in_all_workers(two: list[ProcessWorker]) -> None:

@@ -19,7 +19,6 @@ from worker_tasks import touch_and_loop
 from amorsize_dask.core.events import (
     BatchDone,
     Event,
-    Outcome,
     StartFailed,
     Unshippable,
     WorkerLost,
@@ -27,6 +26,7 @@ from amorsize_dask.core.events import (
 )
 from amorsize_dask.core.graph import Graph
 from amorsize_dask.core.model import Lane
+from amorsize_dask.core.outcome import Outcome
 from amorsize_dask.execute import calibration, launch
 from amorsize_dask.execute.calibration import echo_through
 from amorsize_dask.execute.graph import TaskGraph

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from amorsize_dask.core.events import Outcome
+from amorsize_dask.core.outcome import Outcome
 from amorsize_dask.execute import side
 from amorsize_dask.execute.side import GLIMPSE_S, SideWatch
 from amorsize_dask.measure.gil import WATCH_INTERVAL_S

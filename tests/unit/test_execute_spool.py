@@ -16,15 +16,15 @@ from dask import config
 from hypothesis import given
 from hypothesis import strategies as st
 
-from amorsize_dask.execute import spool
+from amorsize_dask.execute import spool, spool_folder
 from amorsize_dask.execute.spool import (
     ALIGNMENT,
     Spooled,
-    SpoolFolder,
     SpoolPlace,
     read,
     remove,
 )
+from amorsize_dask.execute.spool_folder import SpoolFolder
 from amorsize_dask.execute.wire import count_bytes, dump, load
 
 
@@ -35,7 +35,7 @@ def roots(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Path
     shared.mkdir()
     disk.mkdir()
     monkeypatch.setattr(spool, "SHARED_MEMORY", shared)
-    monkeypatch.setattr(spool, "_swept", set())
+    monkeypatch.setattr(spool_folder, "_swept", set())
     with config.set({"temporary-directory": str(disk)}):
         yield [shared, disk]
 
@@ -198,10 +198,10 @@ LEAVE = """
 import sys, os
 from pathlib import Path
 from dask import config
-from amorsize_dask.execute import spool
+from amorsize_dask.execute import spool, spool_folder
 spool.SHARED_MEMORY = Path(sys.argv[1])
 config.set({"temporary-directory": sys.argv[2]})
-folder = spool.SpoolFolder()
+folder = spool_folder.SpoolFolder()
 folder.place.write([bytes(200_000)])
 os._exit(1)
 """
@@ -218,7 +218,7 @@ def test_what_a_killed_process_left_the_next_one_removes(roots: list[Path]) -> N
     for path in strange:
         path.touch()
     link.symlink_to(roots[1])
-    spool._swept.clear()
+    spool_folder._swept.clear()
     other = SpoolFolder()
     kept = {Path(folder) for folder in (*living.place.folders, *other.place.folders)}
     assert {path for root in roots for path in root.iterdir()} == {

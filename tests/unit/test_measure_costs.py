@@ -35,6 +35,7 @@ from amorsize_dask.measure.costs import (
 
 COSTS = Costs(
     boot_first_s=0.2,
+    import_dask_s=0.3,
     boot_next_s=0.0123456789,
     round_trip_s=1e-4 / 3,
     thread_start_s=5e-5,

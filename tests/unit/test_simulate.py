@@ -115,7 +115,7 @@ def test_first_look_sees_shares_and_not_phases() -> None:
     [
         (1, 10, SimulatedTask(0.1), INLINE, 1.0),
         # Eight rounds on eight cores, once they are up.
-        (8, 64, SimulatedTask(0.1), PROCESSES, 0.35 + 7 * 0.03 + 0.8),
+        (8, 64, SimulatedTask(0.1), PROCESSES, 0.15 + 7 * 0.03 + 0.8),
         (8, 64, SimulatedTask(0.1, gil_fraction=0.0), THREADS, 0.8),
         # Threads that hold the GIL take turns, and pay for that.
         (8, 64, SimulatedTask(0.1), THREADS, 6.4 * 1.1),

@@ -1,0 +1,114 @@
+"""The folders of one run's spool files: made, locked, removed.
+
+Each run has a folder of its own, which only its user may enter. It holds a lock for as
+long as its process lives: what is left of one that was killed the user's next removes.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import secrets
+import shutil
+import stat
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+
+from dask import config
+
+from amorsize_dask.execute import spool
+
+try:
+    import fcntl
+except ImportError:  # Windows has no worker processes
+    fcntl = None  # type: ignore[assignment]
+
+logger = logging.getLogger(__name__)
+
+#: Seconds after which a folder without a lock is taken for left over. Smaller: another
+#: process may be about to make it; larger: what was left over stays that much longer.
+STALE_S = 600.0
+
+_PREFIX = "amorsize-"
+
+
+class SpoolFolder:
+    """The folders of one run; nothing is left of them after `close`.
+
+    If this process is killed, a later one of the user's removes them.
+
+    Attributes
+    ----------
+    place : spool.SpoolPlace
+        Where to write.
+    """
+
+    def __init__(self) -> None:
+        self._locks: list[int] = []
+        folders = []
+        for root in _find_roots():
+            folder = root / f"{_PREFIX}{os.getuid()}-{secrets.token_hex(8)}"
+            try:
+                folder.mkdir(mode=0o700)
+                folders.append(str(folder))
+                self._locks.append(_lock(folder))
+            except OSError as error:
+                logger.debug("no spool files in %s: %r", root, error)
+            if root not in _swept:
+                _swept.add(root)
+                _remove_stale(root)
+        self.place = spool.SpoolPlace(tuple(folders))
+
+    def close(self) -> None:
+        """Remove what is left."""
+        self.place.remove()
+        for lock in self._locks:
+            os.close(lock)
+        self._locks = []
+
+
+#: Where this process has looked for what others have left.
+_swept: set[Path] = set()
+
+
+def _find_roots() -> Iterator[Path]:
+    shared = spool.SHARED_MEMORY
+    if shared.is_dir() and os.access(shared, os.W_OK | os.X_OK):
+        yield shared
+    yield Path(config.get("temporary-directory", None) or tempfile.gettempdir())
+
+
+def _lock(folder: Path) -> int:
+    """Lock a folder for as long as this process lives."""
+    fd = os.open(folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    return fd
+
+
+def _remove_stale(place: Path) -> None:
+    """Remove the folders of this user's processes that were killed."""
+    with suppress(OSError):
+        for folder in place.glob(f"{_PREFIX}{os.getuid()}-*"):
+            with suppress(OSError):
+                if _is_stale(folder):
+                    shutil.rmtree(folder, ignore_errors=True)
+
+
+def _is_stale(folder: Path) -> bool:
+    found = folder.lstat()
+    if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid():
+        return False
+    try:
+        fd = os.open(folder / "lock", os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return time.time() - found.st_mtime > STALE_S
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return False
+    finally:
+        os.close(fd)
+    return True

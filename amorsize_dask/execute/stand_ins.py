@@ -1,0 +1,66 @@
+"""Stand-ins for functions of `dask.bag`, so that workers needn't import it.
+
+Nearly all tasks of bags call one of these, and most call nothing else of Dask's. Each
+does what Dask's does with iterators and lists, and leaves all else to Dask's own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from itertools import chain
+from typing import Any
+
+#: What Dask looks at by its length, in all releases.
+_PLAIN = (list, tuple, set, dict)
+
+
+def reify(seq: Any) -> Any:
+    """Make lists of iterators, and of those in a list if the first one is one."""
+    if isinstance(seq, Iterator):
+        seq = list(seq)
+    if type(seq) is not list:
+        from dask.bag import core
+
+        return core.reify(seq)
+    if seq and isinstance(seq[0], Iterator):
+        return list(map(list, seq))
+    return seq
+
+
+def empty_safe_apply(func: Callable[[Any], Any], part: Any, is_last: bool) -> Any:
+    """Call a function with a partition, if that isn't empty or is the last."""
+    if isinstance(part, Iterator):
+        for first in part:
+            return func(chain((first,), part))
+    if is_last or (type(part) in _PLAIN and part):
+        return func(part)
+    from dask.bag import core
+
+    return core.empty_safe_apply(func, part, is_last)
+
+
+def empty_safe_aggregate(
+    func: Callable[[Any], Any], parts: Iterable[Any], is_last: bool
+) -> Any:
+    """Call a function with what was made of partitions that weren't empty."""
+    return empty_safe_apply(func, filter(_is_result, parts), is_last)
+
+
+def finalize(results: Any) -> Any:
+    """Return the items of a bag's partitions in one list, or values as they are."""
+    if type(results) is not list:
+        from dask.bag import core
+
+        return core.finalize(results)
+    if results and isinstance(results[0], Iterable) and not isinstance(results[0], str):
+        return list(chain.from_iterable(results))
+    return results
+
+
+def _is_result(part: Any) -> bool:
+    # By its name first: where Dask's bags aren't imported, none can be here.
+    if getattr(part, "__name__", None) != "no_result":
+        return True
+    from dask.bag import core
+
+    return part is not core.no_result

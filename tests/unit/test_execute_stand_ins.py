@@ -1,0 +1,127 @@
+"""Stand-ins for Dask's functions do what these do."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+import pytest
+from dask.bag import core
+
+from amorsize_dask.execute import stand_ins
+
+#: Makers, since iterators are used up by the first function.
+PARTITIONS: list[Callable[[], Any]] = [
+    lambda: [],
+    lambda: [1, 2],
+    lambda: [None],
+    lambda: iter([]),
+    lambda: iter([1, 2]),
+    lambda: iter([None]),
+    lambda: (x for x in range(3)),
+    lambda: (),
+    lambda: (1, 2),
+    lambda: range(0),
+    lambda: range(3),
+    lambda: {},
+    lambda: {1: 2},
+    lambda: "",
+    lambda: "ab",
+    lambda: np.arange(3),
+    lambda: np.arange(0),
+    lambda: [iter([1]), iter([2, 3])],
+    lambda: (iter([1]), iter([2, 3])),
+    lambda: iter([iter([1]), iter([2, 3])]),
+    lambda: [[], [1]],
+    lambda: 5,
+    lambda: None,
+]
+
+
+def outcome(function: Callable[..., Any], *args: Any) -> Any:
+    try:
+        found = function(*args)
+    except Exception as error:
+        return type(error), str(error)
+    if isinstance(found, np.ndarray):
+        return np.ndarray, found.tolist()
+    return type(found), found
+
+
+def count(items: Any) -> int:
+    return sum(1 for _ in items)
+
+
+def count_in_lists(found: Any) -> Any:
+    kind, value = found
+    return kind, count(value) if kind is list else value
+
+
+@pytest.mark.parametrize("make", PARTITIONS)
+def test_reify(make: Callable[[], Any]) -> None:
+    """Iterators become lists, also in lists; all else stays or fails as it does."""
+    found, expected = outcome(stand_ins.reify, make()), outcome(core.reify, make())
+    if isinstance(expected[1], tuple) and any(
+        isinstance(item, Iterator) for item in expected[1]
+    ):
+        assert found[0] is expected[0]
+    else:
+        assert found == expected
+
+
+@pytest.mark.parametrize("is_last", [False, True])
+@pytest.mark.parametrize("function", [list, sum, len, max, count])
+@pytest.mark.parametrize("make", PARTITIONS)
+def test_empty_safe_apply(
+    make: Callable[[], Any], function: Callable[[Any], Any], is_last: bool
+) -> None:
+    """Results and failures are those of Dask's, for whatever a partition is."""
+    found = outcome(stand_ins.empty_safe_apply, function, make(), is_last)
+    expected = outcome(core.empty_safe_apply, function, make(), is_last)
+    if function is list:
+        # Some are lists of iterators, of which no two are equal.
+        found, expected = map(count_in_lists, (found, expected))
+    assert found == expected
+
+
+@pytest.mark.parametrize(
+    "results",
+    [[], [[1, 2], [3]], [[], [1]], ["ab", "cd"], [1, 2], [(1, 2), [3]], [{1: 2}], ()],
+)
+def test_finalize(results: Any) -> None:
+    """The items of partitions come one after another; texts stay whole."""
+    for kind in (list, tuple, iter):
+        found = outcome(stand_ins.finalize, kind(results))
+        assert found == outcome(core.finalize, kind(results))
+
+
+class Text(str):
+    pass
+
+
+def test_finalize_texts_of_a_kind() -> None:
+    """Classes below `str` are texts as well."""
+    assert stand_ins.finalize([Text("ab")]) == core.finalize([Text("ab")])
+
+
+@pytest.mark.parametrize("is_last", [False, True])
+@pytest.mark.parametrize("function", [list, sum])
+@pytest.mark.parametrize(
+    "parts",
+    [
+        [],
+        [core.no_result],
+        [core.no_result, core.no_result],
+        [1, core.no_result, 2],
+        [0, None],
+        [str, core.no_result],
+    ],
+)
+def test_empty_safe_aggregate(
+    parts: list[Any], function: Callable[[Any], Any], is_last: bool
+) -> None:
+    """What came of empty partitions is passed over."""
+    assert outcome(
+        stand_ins.empty_safe_aggregate, function, iter(parts), is_last
+    ) == outcome(core.empty_safe_aggregate, function, iter(parts), is_last)
