@@ -307,13 +307,14 @@ class Feeding:
         self._run(CALLER, -1, tasks)
 
     def _is_alone_with(self, tasks: list[int]) -> bool:
-        """Whether no one else is at work, and tasks are so short that no one need be.
+        """Whether no one else is at work, and no one need be.
 
-        Then there is nothing that the calling thread should be free for.
+        Tasks are short, or all that is ready. Then there is nothing that the calling
+        thread should be free for.
         """
         if any(self._workers.count(lane) for lane in (Lane.PROCESSES, Lane.THREADS)):
             return False
-        return all(
+        return not self._graph.n_ready or all(
             self._placing.stages[number].statistics.mean_s
             * self._placing.stages[number].n_items_a_task
             < SHORT_S
