@@ -8,7 +8,9 @@ import click
 from rich.console import Console
 
 from amorsize_dask.demo import QUICK_STEP, DemoRun, find_modules, run_demo
-from amorsize_dask.report import show_progress, tabulate_demo
+from amorsize_dask.measure.cores import find_core_limits
+from amorsize_dask.measure.memory import find_memory_limits
+from amorsize_dask.report import show_progress, tabulate_demo, tabulate_limits
 
 
 @click.group()
@@ -47,6 +49,12 @@ def demo(quick: bool) -> None:
             f"other results than under {runs[0].name}: {'; '.join(different)}"
         )
     console.print("\nAll results are equal.")
+
+
+@main.command()
+def machine() -> None:
+    """Show what limits the cores and the memory of a run here, and what it may take."""
+    Console().print(tabulate_limits(find_core_limits(), find_memory_limits()))
 
 
 if __name__ == "__main__":

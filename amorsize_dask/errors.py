@@ -67,6 +67,25 @@ class LaneError(AmorsizeError):
         )
 
 
+class MemoryBudgetError(AmorsizeError, MemoryError):
+    """A task that takes more memory than the run was given.
+
+    Raised before such a task is started again, by what the first one took.
+    """
+
+    key: Any
+    reason: str
+
+    def __init__(self, key: Any, reason: str) -> None:
+        super().__init__(
+            f"Task {key!r} doesn't fit into memory: {reason}. Make partitions smaller, "
+            "raise memory_limit, or let such tasks run one at a time with "
+            "AmorsizeScheduler(allow_oversized=True).",
+            key=key,
+            reason=reason,
+        )
+
+
 class SerializationError(AmorsizeError):
     """A task or its error can't cross the border between two processes.
 

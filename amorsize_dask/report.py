@@ -18,7 +18,9 @@ from rich.progress import (
 )
 from rich.table import Table
 
+from amorsize_dask.core.units import format_bytes
 from amorsize_dask.demo import DemoRun
+from amorsize_dask.measure.memory import MemoryLimit
 
 #: Times per second that a bar is drawn. Smaller: it looks stuck; larger: drawing takes
 #: the GIL from the tasks that are being timed.
@@ -104,4 +106,33 @@ def tabulate_demo(runs: Sequence[DemoRun]) -> Table:
             f"{run.seconds / best_s:.2f}",
             f"{sum(run.counts):,}",
         )
+    return table
+
+
+def tabulate_limits(cores: Mapping[str, int], memory: Sequence[MemoryLimit]) -> Table:
+    """Return a table of what limits a run, with a mark at what limits it most.
+
+    Parameters
+    ----------
+    cores : mapping of str to int
+        Cores by what grants them, at least one.
+    memory : sequence of MemoryLimit
+        At least one.
+
+    Returns
+    -------
+    Table
+        One row for each limit.
+    """
+    table = Table("what", "limit", title="What a run may take here")
+    table.add_column("leaves", justify="right")
+    table.add_column("binds", justify="center")
+    for name, n in cores.items():
+        is_binding = n == min(cores.values())
+        table.add_row("cores", name, str(n), "*" if is_binding else "")
+    least_bytes = min(limit.left_bytes for limit in memory)
+    for limit in memory:
+        is_binding = limit.left_bytes == least_bytes
+        left = format_bytes(max(0, limit.left_bytes))
+        table.add_row("memory", limit.name, left, "*" if is_binding else "")
     return table

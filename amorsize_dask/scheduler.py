@@ -7,7 +7,8 @@ nest the results as the keys were nested, keep a record.
 from __future__ import annotations
 
 import weakref
-from collections.abc import Iterable, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
+from contextlib import closing, contextmanager
 from dataclasses import replace
 from math import isfinite
 from operator import index
@@ -18,19 +19,22 @@ import dask
 from dask.utils import parse_bytes, parse_timedelta
 
 from amorsize_dask import config
-from amorsize_dask.callbacks import observe
+from amorsize_dask.callbacks import Observers, observe
 from amorsize_dask.core.model import CALLER_LANES, Lane, Limits, Machine
 from amorsize_dask.core.scheduling import Scheduling
 from amorsize_dask.errors import ArgumentError
 from amorsize_dask.execute import worker
 from amorsize_dask.execute.calibration import Calibration
+from amorsize_dask.execute.delivery import Delivery
 from amorsize_dask.execute.graph import TaskGraph
-from amorsize_dask.execute.loop import Execution, TaskObserver
+from amorsize_dask.execute.loop import Execution
+from amorsize_dask.execute.node import Key
 from amorsize_dask.execute.pool import WorkerPool
 from amorsize_dask.execute.preload import find_modules
 from amorsize_dask.execute.record import RunRecord, make_record
 from amorsize_dask.execute.start_method import choose_start_method, has_processes
 from amorsize_dask.lowering import lower, materialize, nest, read
+from amorsize_dask.lowering.partitions import find_partitions, is_bag
 from amorsize_dask.measure.machine import measure_machine
 
 LANES = tuple(Lane)
@@ -48,9 +52,10 @@ class AmorsizeScheduler:
     max_workers : int, optional
         Most threads or processes at once, >= 1. By default as many as pay.
     memory_limit : str, int or float, optional
-        What the running tasks may take together: bytes, text such as ``"4 GB"``, a
-        fraction of the available memory in (0, 1], or ``"auto"`` for all of it. So
-        far it limits how many workers run at once.
+        What results and running tasks may take together: bytes, text such as
+        ``"4 GB"``, a fraction of the available memory in (0, 1], or ``"auto"`` for all
+        of it. Results that have no room wait on disk until they are needed, and no
+        task is started that wouldn't fit, as long as another one is running.
     lanes : sequence of str, optional
         Lanes that may be used: ``"inline"``, ``"threads"``, ``"processes"``. With one
         lane all tasks run there, but for bookkeeping and for what can't be sent to
@@ -61,6 +66,9 @@ class AmorsizeScheduler:
         Keep tasks out of the calling process, also while workers boot and where a
         task can't be sent (which is an error then). If threads are the only lane,
         keep them out of the calling thread.
+    allow_oversized : bool, optional
+        Run tasks of which one has taken more than `memory_limit` by itself, one at a
+        time, instead of raising `MemoryBudgetError`.
 
     Attributes
     ----------
@@ -87,6 +95,7 @@ class AmorsizeScheduler:
         lanes: Sequence[str] = LANES,
         target_batch_duration: float | None = None,
         isolate: bool = False,
+        allow_oversized: bool = False,
     ) -> None:
         if target_batch_duration is None:
             target_batch_duration = config.get("target-batch-duration")
@@ -96,12 +105,14 @@ class AmorsizeScheduler:
             lanes,
             target_batch_duration,
             isolate,
+            allow_oversized,
         )
         self._memory_limit = _check_memory_limit(memory_limit)
         self._limits = Limits(
             lanes=_check_lanes(lanes),
             max_workers=_check_max_workers("max_workers", max_workers),
             isolate=bool(isolate),
+            allow_oversized=bool(allow_oversized),
             target_batch_s=_check_seconds(
                 "target_batch_duration", target_batch_duration
             ),
@@ -139,27 +150,69 @@ class AmorsizeScheduler:
             If the graph doesn't have a key.
         BaseException
             What a task raises, as itself.
-        ArgumentError, LaneError, SerializationError, WorkerLostError
-            See there.
+        ArgumentError, LaneError, MemoryBudgetError, SerializationError
+            See there; and `WorkerLostError`.
         """
         with observe(kwargs.get("callbacks")) as observers:
-            if observers.is_empty:
-                tasks = read(dsk, keys)
-            else:
-                graph = materialize(dsk)
-                observers.start(graph)
-                tasks = lower(graph, keys, fuse=not observers.wants_tasks)
-                observers.start_state(tasks)
-                del graph
+            tasks = _lower(dsk, keys, observers)
             # Data that was consumed must not be kept alive by the graph.
             del dsk
-            execution = self._run(
-                tasks,
-                self._limits_for(kwargs, is_observed=observers.has_posttask),
-                observers if observers.wants_tasks else None,
-                _wants_rerun(kwargs),
-            )
+            with self._recorded(tasks, kwargs, observers) as execution:
+                execution.run()
             return nest(keys, execution.store.find)
+
+    def stream(self, collection: Any, *, ordered: bool = True) -> Iterator[Any]:
+        """Compute a collection and yield its results as they finish.
+
+        At no time more is held in memory than `memory_limit` allows, however slow the
+        consumer: nothing is started that has no room. The work begins with the first
+        ``next`` and ends, with all that it has started, when the iterator is closed.
+
+        Parameters
+        ----------
+        collection : Dask collection, or list of these
+            What to compute.
+        ordered : bool, optional
+            Whether results come in the order of the collection, as they would from
+            ``compute``; otherwise as they finish.
+
+        Returns
+        -------
+        iterator
+            Of a bag its items. Of anything else the value of each partition: of
+            delayed their values, of an array its blocks. A value is let go when the
+            next one is asked for.
+
+        Raises
+        ------
+        ArgumentError
+            If it is no collection. Nothing has been started.
+        BaseException
+            From the iterator: as from calling the scheduler.
+
+        Examples
+        --------
+        >>> import dask.bag as db
+        >>> with AmorsizeScheduler() as scheduler:
+        ...     list(scheduler.stream(db.range(4, npartitions=2)))
+        [0, 1, 2, 3]
+        """
+        dsk, keys = find_partitions(collection)
+        values = self._stream(dsk, keys, bool(ordered))
+        return _chain_items(values) if is_bag(collection) else values
+
+    def _stream(
+        self, dsk: Any, keys: list[Key], is_ordered: bool
+    ) -> Generator[Any, None, None]:
+        with observe(None) as observers:
+            tasks = _lower(dsk, keys, observers)
+            del dsk
+            delivery = Delivery(keys, tasks, is_ordered=is_ordered)
+            with (
+                self._recorded(tasks, {}, observers, is_streamed=True) as execution,
+                closing(execution.stream(delivery)) as values,
+            ):
+                yield from values
 
     def close(self) -> None:
         """End the worker processes; a later compute starts new ones."""
@@ -183,13 +236,17 @@ class AmorsizeScheduler:
         lanes = ", ".join(self._limits.lanes)
         return f"<{type(self).__name__} lanes={lanes} idle={self._pool.n_idle}>"
 
-    def _run(
+    @contextmanager
+    def _recorded(
         self,
         tasks: TaskGraph,
-        limits: Limits,
-        observer: TaskObserver | None,
-        rerun: bool,
-    ) -> Execution:
+        kwargs: dict[str, Any],
+        observers: Observers,
+        *,
+        is_streamed: bool = False,
+    ) -> Iterator[Execution]:
+        """Prepare the run of a graph, and keep a record of how it went."""
+        limits = self._limits_for(kwargs, is_observed=observers.has_posttask)
         n_warm = self._pool.n_idle
         modules = () if n_warm else find_modules(tasks)
         machine = measure_machine(self._calibration.costs_for(modules))
@@ -198,20 +255,21 @@ class AmorsizeScheduler:
             machine,
             self._with_memory_limit(limits, machine),
             n_warm=n_warm,
+            is_streamed=is_streamed,
         )
         execution = Execution(
             tasks,
             scheduling,
             self._pool,
-            observer=observer,
+            observer=observers if observers.wants_tasks else None,
             on_worker_ready=self._calibration.note_ready,
-            rerun_failed=rerun,
+            rerun_failed=_wants_rerun(kwargs),
             modules=modules,
         )
         start = perf_counter()
         error: BaseException | None = None
         try:
-            execution.run()
+            yield execution
         except BaseException as failure:
             error = failure
             raise
@@ -223,7 +281,6 @@ class AmorsizeScheduler:
             for idle in self._pool.take(1):
                 self._calibration.complete(idle)
                 self._pool.give_back(idle)
-        return execution
 
     def _limits_for(self, kwargs: dict[str, Any], *, is_observed: bool) -> Limits:
         """Return what this one call allows."""
@@ -248,6 +305,27 @@ class AmorsizeScheduler:
         if isinstance(limit, float):
             limit = max(1, int(limit * machine.memory_bytes))
         return replace(limits, memory_limit_bytes=limit)
+
+
+def _lower(dsk: Any, keys: Any, observers: Observers) -> TaskGraph:
+    """Lower what Dask hands over, in the way that those who watch need."""
+    if observers.is_empty:
+        return read(dsk, keys)
+    graph = materialize(dsk)
+    observers.start(graph)
+    tasks = lower(graph, keys, fuse=not observers.wants_tasks)
+    observers.start_state(tasks)
+    return tasks
+
+
+def _chain_items(
+    partitions: Generator[Iterable[Any], None, None],
+) -> Generator[Any, None, None]:
+    with closing(partitions):
+        for items in partitions:
+            yield from items
+            # Not while the next one is made.
+            del items
 
 
 def _wants_rerun(kwargs: dict[str, Any]) -> bool:

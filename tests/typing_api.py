@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import assert_type
+from collections.abc import Iterator
+from typing import Any, assert_type
 
 import dask.bag as db
 
@@ -17,7 +18,9 @@ chosen = AmorsizeScheduler(
     lanes=("inline", "processes"),
     target_batch_duration=0.05,
     isolate=True,
+    allow_oversized=True,
 )
+assert_type(default.stream(db.from_sequence([1, 2]), ordered=False), Iterator[Any])
 in_bytes = AmorsizeScheduler(memory_limit=2_000_000_000, max_workers=None)
 
 with AmorsizeScheduler(lanes=["threads"]) as scheduler:

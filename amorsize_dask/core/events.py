@@ -27,6 +27,10 @@ class BatchDone:
     gil_fraction: float | None = None
     #: Bytes of the pickled batch as it was sent; 0 if it wasn't.
     in_bytes: int = 0
+    #: Bytes that the worker's process keeps beyond what it had when it was up; of the
+    #: caller's own workers all that it has more than in the beginning, 0 if it hasn't
+    #: looked.
+    grown_bytes: int = 0
     #: Where tasks are chains: for each link its mean seconds and CPU seconds, if they
     #: were measured (`SIDE` only).
     links: list[tuple[float, float]] = field(default_factory=list)
@@ -89,6 +93,20 @@ class StartFailed:
     reason: str
 
 
+@dataclass(slots=True)
+class SpillFailed:
+    """These tasks' results couldn't be written to disk; they stay where they were."""
+
+    tasks: list[int]
+
+
+@dataclass(slots=True)
+class Taken:
+    """The user has taken this task's result, which was wanted, and is done with it."""
+
+    task: int
+
+
 Event = (
     BatchDone
     | Glimpse
@@ -97,6 +115,8 @@ Event = (
     | WorkerReady
     | WorkerLost
     | StartFailed
+    | SpillFailed
+    | Taken
 )
 
 
@@ -156,15 +176,22 @@ class Drop:
 
 
 @dataclass(slots=True)
+class Spill:
+    """Move these tasks' results to disk; who needs one finds it there."""
+
+    tasks: list[int]
+
+
+@dataclass(slots=True)
 class GiveUp:
     """The run can't go on: this task has failed as described."""
 
     task: int
     #: "lost": its workers died; "immovable": it can't be sent to the lanes that are
-    #: allowed; "lane": these lanes can't be had.
+    #: allowed; "lane": these lanes can't be had; "memory": it takes more than there is.
     kind: str
     reason: str
     n_attempts: int
 
 
-Action = Run | Cut | Split | StartWorkers | Drop | GiveUp
+Action = Run | Cut | Split | StartWorkers | Drop | Spill | GiveUp

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from math import inf
 
 from amorsize_dask.core.ready import ReadyTasks
 
@@ -121,6 +122,8 @@ class GraphState:
         self._n_users = [len(d) for d in self._dependents]
         for task in graph.wanted:
             self._n_users[task] += 1
+        # Those of them that the user has.
+        self._taken: set[int] = set()
 
     @property
     def is_finished(self) -> bool:
@@ -317,6 +320,25 @@ class GraphState:
                 dropped.append(task)
         return dropped
 
+    def next_use(self, task: int) -> float | None:
+        """Return the first unfinished task that needs the value of a finished one.
+
+        Infinity if only the user does; ``None`` if it is needed in flight.
+        """
+        state, first = self._state, inf
+        for dependent in self._dependents[task]:
+            if state[dependent] == IN_FLIGHT:
+                return None
+            if state[dependent] != FINISHED:
+                first = min(first, dependent)
+        return first
+
+    def hand_over(self, task: int) -> list[int]:
+        """Note that the user has taken a wanted value; return it if no one needs it."""
+        self._taken.add(task)
+        self._n_users[task] -= 1
+        return [] if self._n_users[task] else [task]
+
     def _add_dependent(self, task: int, dependent: int) -> None:
         found = self._dependents[task]
         if isinstance(found, list):
@@ -359,4 +381,5 @@ class GraphState:
                 assert n_missing == n_parts_missing
                 assert not n_missing or state[task] == READY
             n_users = sum(not finished[d] for d in self._dependents[task])
-            assert self._n_users[task] == n_users + (task in graph.wanted)
+            is_wanted = task in graph.wanted and task not in self._taken
+            assert self._n_users[task] == n_users + is_wanted

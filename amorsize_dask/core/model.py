@@ -86,8 +86,10 @@ class Limits:
     lanes: tuple[Lane, ...] = (Lane.INLINE, Lane.THREADS, Lane.PROCESSES)
     #: Most workers of any lane at once; ``None``: as many as pay.
     max_workers: int | None = None
-    #: Bytes that running tasks may take together; ``None``: the machine's.
+    #: Bytes that results and running tasks may take together; ``None``: the machine's.
     memory_limit_bytes: int | None = None
+    #: Run a task alone that takes more than that, instead of giving up.
+    allow_oversized: bool = False
     #: Keep the user's tasks as far from the caller as `lanes` makes possible: out of
     #: its process, or (with threads alone) out of its thread.
     isolate: bool = False

@@ -17,3 +17,5 @@ class Outcome(NamedTuple):
     out_bytes: int | None = None
     #: Bytes of memory above the level before the task; ``None``: not measured.
     peak_bytes: int | None = None
+    #: Bytes that the result takes where it is kept; ``None``: as many as its pickle.
+    held_bytes: int | None = None

@@ -116,7 +116,8 @@ def memory_ceiling(
     budget = limits.memory_limit_bytes
     if budget is None:
         budget = machine.memory_bytes
-    needed = workload.peak_bytes + (WORKER_BYTES if lane is Lane.PROCESSES else 0)
+    needed = workload.peak_bytes + workload.out_bytes
+    needed += WORKER_BYTES if lane is Lane.PROCESSES else 0
     return max(1, int(budget / max(1.0, needed)))
 
 

@@ -17,6 +17,7 @@ from __future__ import annotations
 
 from typing import assert_never
 
+from amorsize_dask.core.budget import Budget
 from amorsize_dask.core.events import (
     SIDE,
     Action,
@@ -26,7 +27,9 @@ from amorsize_dask.core.events import (
     GiveUp,
     Glimpse,
     Immovable,
+    SpillFailed,
     StartFailed,
+    Taken,
     Unshippable,
     WorkerLost,
     WorkerReady,
@@ -56,17 +59,38 @@ class Scheduling:
         What the user allows.
     n_warm : int, optional
         Worker processes that an earlier run has left, ready to be taken up.
+    is_streamed : bool, optional
+        Whether the user takes wanted results as they come, and says so (`Taken`).
+
+    Attributes
+    ----------
+    budget : Budget
+        What is held in memory.
     """
 
     def __init__(
-        self, graph: Graph, machine: Machine, limits: Limits, *, n_warm: int = 0
+        self,
+        graph: Graph,
+        machine: Machine,
+        limits: Limits,
+        *,
+        n_warm: int = 0,
+        is_streamed: bool = False,
     ) -> None:
         self._graph = GraphState(graph)
         self._stage_of = self._graph.stage_of
         self._workers = Workers(_choose_side_lane(limits))
         self._placing = Placing(self._graph, self._workers, machine, limits, n_warm)
+        limit_bytes = limits.memory_limit_bytes or machine.memory_bytes
+        self.budget = Budget(self._graph, limit_bytes, may_spill_wanted=not is_streamed)
         self._feeding = Feeding(
-            self._graph, self._workers, self._placing, machine, limits, n_warm
+            self._graph,
+            self._workers,
+            self._placing,
+            self.budget,
+            machine,
+            limits,
+            n_warm,
         )
         self._n_lost_at_boot = 0
         self._actions: list[Action] = []
@@ -128,12 +152,17 @@ class Scheduling:
                 self._lose(event)
             case StartFailed():
                 self._fail_to_start(event)
+            case SpillFailed():
+                self.budget.keep(event.tasks)
+            case Taken():
+                self._drop(self._graph.hand_over(event.task))
             case _:
                 assert_never(event)
 
     def _finish_batch(self, event: BatchDone) -> None:
         batch = self._workers.finish(event.worker)
         lane = self._workers[event.worker].lane
+        self.budget.end(event.worker)
         n_items_of, stage_of = self._graph.n_items, self._stage_of
         n_items = sum(map(n_items_of, batch))
         touched = {stage_of[task] for task in batch}
@@ -151,6 +180,8 @@ class Scheduling:
                 stage.statistics.add(
                     outcomes, lane, n_items=n_done, is_crowded=is_crowded
                 )
+                mean_bytes = stage.statistics.out_bytes * n_done / len(outcomes)
+                self.budget.hold(number, outcomes, mean_bytes)
             if stage.suspects:
                 for outcome in outcomes:
                     stage.suspects.pop(outcome.task, None)
@@ -164,8 +195,16 @@ class Scheduling:
             if event.links and len(touched) == 1:
                 self._actions += self._placing.split(number, event.links)
             self._placing.look_again(number)
-        if dropped:
-            self._actions.append(Drop(dropped))
+        self._drop(dropped)
+        if lane is Lane.PROCESSES:
+            self.budget.note_growth(event.worker, event.grown_bytes)
+        else:
+            self.budget.note_caller_growth(event.grown_bytes)
+
+    def _drop(self, tasks: list[int]) -> None:
+        if tasks:
+            self.budget.drop(tasks)
+            self._actions.append(Drop(tasks))
 
     def _glimpse(self, event: Glimpse) -> None:
         batch = self._workers[SIDE].batches[0]
@@ -201,6 +240,7 @@ class Scheduling:
         worker = self._workers[event.worker]
         if event.what == "task":
             batch = self._workers.take_back(event.worker, event.tasks[0])
+            self.budget.end(event.worker, -1)
             self._graph.put_back(batch)
         else:
             self._graph.put_back(event.tasks)
@@ -221,6 +261,7 @@ class Scheduling:
 
     def _lose(self, event: WorkerLost) -> None:
         worker = self._workers.remove(event.worker)
+        self.budget.lose(event.worker)
         if not worker.is_up:
             self._n_lost_at_boot += 1
             if self._n_lost_at_boot >= ALLOWED_FAILURES:
@@ -256,6 +297,7 @@ class Scheduling:
     def validate(self) -> None:
         """Check every invariant; for tests."""
         self._graph.validate()
+        self.budget.validate()
         in_flight = [t for worker in self._workers for b in worker.batches for t in b]
         assert len(in_flight) == len(set(in_flight)) == self._graph.n_in_flight
         for number, stage in enumerate(self.stages):

@@ -17,7 +17,7 @@ from amorsize_dask.execute.batch import BatchResult
 from amorsize_dask.execute.failure import dump_failure
 from amorsize_dask.execute.spool import SPOOL_BYTES, Spooled, SpoolPlace, is_large
 from amorsize_dask.execute.wire import Part, count_bytes, dump, load
-from amorsize_dask.measure.rss import read_peak_rss
+from amorsize_dask.measure.rss import read_peak_rss, read_rss
 
 #: Category, text, file and line of a warning.
 CaughtWarning = tuple[type[Warning], str, str, int]
@@ -39,10 +39,11 @@ class Report:
     #: Seconds and CPU seconds of each task that was, in order.
     seconds: list[float]
     cpu_s: list[float | None]
-    #: Largest growth of the process's memory peak.
+    #: What the batch took at its peak and gave back.
     peak_bytes: int | None
-    #: Highest resident bytes of this process so far.
+    #: Highest resident bytes of this process while it ran, and those at the end.
     peak_rss_bytes: int
+    rss_bytes: int
     #: For each task what its value is: bytes of its pickle in the first part that
     #: follows, or how many of the other parts are its, or where it is, or why there is
     #: none.
@@ -80,6 +81,7 @@ def make_answer(
         [outcome.cpu_s for outcome in outcomes],
         max((out.peak_bytes or 0 for out in outcomes), default=0) or None,
         read_peak_rss(),
+        read_rss(),
         payloads,
         unloadable=unloadable,
         warnings=warnings,

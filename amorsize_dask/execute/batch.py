@@ -9,7 +9,7 @@ from typing import Any
 
 from amorsize_dask.core.outcome import Outcome
 from amorsize_dask.measure.clock import RunDelay
-from amorsize_dask.measure.rss import read_peak_rss
+from amorsize_dask.measure.rss import read_peak_rss, read_rss
 
 #: Seconds of a task below which the next ones are timed together: the clocks cost more
 #: than a microsecond. Smaller: they are a large part of what short tasks cost; larger:
@@ -60,7 +60,8 @@ def run_batch(
     BatchResult
         Each outcome with wall and CPU seconds, those without a core included in both,
         where tasks are short, their mean over several;
-        the last one also with the growth of the process's memory peak during the batch,
+        the last one also with what the batch took and gave back if that was more than
+        ever before in this process: its peak above what is left,
         where there was any.
     """
     result = BatchResult()
@@ -91,9 +92,11 @@ def run_batch(
         n_done += n
         start, cpu_start = end, cpu_end
     _add_delay(outcomes, delay.read_s() - delay_before_s)
-    growth = read_peak_rss() - peak_before
-    if growth > 0 and outcomes:
-        outcomes[-1] = outcomes[-1]._replace(peak_bytes=growth)
+    peak = read_peak_rss()
+    if peak > peak_before and outcomes:
+        # Results are still there and counted as such, and what was imported stays.
+        passing = max(0, peak - read_rss())
+        outcomes[-1] = outcomes[-1]._replace(peak_bytes=passing)
     return result
 
 

@@ -16,8 +16,8 @@ from __future__ import annotations
 
 import select
 import selectors
-from collections.abc import Callable, Sequence
-from contextlib import ExitStack, suppress
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from contextvars import copy_context
 from threading import get_native_id
 from time import perf_counter, sleep
@@ -25,6 +25,7 @@ from typing import Any, NoReturn, Protocol, assert_never
 
 from dask.sizeof import sizeof
 
+from amorsize_dask.core.budget import LARGE_BYTES
 from amorsize_dask.core.events import (
     CALLER,
     SIDE,
@@ -36,30 +37,55 @@ from amorsize_dask.core.events import (
     GiveUp,
     Immovable,
     Run,
+    Spill,
+    SpillFailed,
     Split,
     StartFailed,
     StartWorkers,
+    Taken,
     WorkerReady,
 )
 from amorsize_dask.core.model import Lane
 from amorsize_dask.core.outcome import Outcome
 from amorsize_dask.core.scheduling import Scheduling
-from amorsize_dask.errors import LaneError, SerializationError, WorkerLostError
+from amorsize_dask.errors import (
+    LaneError,
+    MemoryBudgetError,
+    SerializationError,
+    WorkerLostError,
+)
 from amorsize_dask.execute.batch import BatchResult, run_batch
+from amorsize_dask.execute.delivery import Delivery
 from amorsize_dask.execute.graph import TaskGraph
 from amorsize_dask.execute.inner_threads import limit_inner_threads
 from amorsize_dask.execute.pool import ProcessWorker, WorkerPool
 from amorsize_dask.execute.processes import ProcessLane, Tag
 from amorsize_dask.execute.side import SideWatch
+from amorsize_dask.execute.spool import Spooled
 from amorsize_dask.execute.store import Store
 from amorsize_dask.execute.threads import Mailbox, ThreadWorker
 from amorsize_dask.measure.clock import RunDelay
 from amorsize_dask.measure.gil import WATCH_INTERVAL_S
+from amorsize_dask.measure.rss import read_rss, trim_rss
 from amorsize_dask.measure.size import measure_pickled
 
 #: Seconds of a sample from which on its sizes are measured. Shorter ones are cheaper
 #: to run than to pickle, and their real sizes come with the first batch that is sent.
 SIZE_S = 0.0005
+
+#: Bytes of a pickled result from which on it is looked at how many more it takes as an
+#: object. Smaller: looking takes longer than making it; larger: results of which
+#: thousands are held aren't counted as what they are.
+PICKLED_BYTES = 1000
+
+
+#: Share of the memory limit that must be taken before this process looks at what it
+#: really has. Smaller: it looks for nothing; larger: it looks too late.
+NEAR_FRACTION = 0.25
+
+#: Share of the limit by which it may have more than is known of before it gives back
+#: what it has freed. Smaller: that takes time, for little; larger: it has no room.
+TRIM_FRACTION = 0.05
 
 
 class TaskObserver(Protocol):
@@ -129,8 +155,9 @@ class Execution:
         self._delay = RunDelay(get_native_id())
         self._resources.callback(self._delay.close)
         self._side = SideWatch()
-        # Stages of which a result's size is known, in memory and as a pickle.
-        self._sized: set[int] = set()
+        self._delivery: Delivery | None = None
+        # Stages whose results are large, and those whose tasks were pickled.
+        self._large: set[int] = set()
         self._weighed: set[int] = set()
         self.processes = ProcessLane(
             pool,
@@ -140,7 +167,9 @@ class Execution:
             self._fail,
             on_worker_ready,
             modules,
+            scheduling.budget.limit_bytes,
         )
+        self._start_rss = read_rss()
 
     def run(self) -> None:
         """Run all tasks; afterwards `store` has the wanted values.
@@ -157,8 +186,7 @@ class Execution:
             On Ctrl-C. After any of these no task is left running, except in threads,
             which end after their present task.
         """
-        is_interrupted = False
-        try:
+        with self._cleaned_up():
             actions = self._core.handle()
             while not self._core.is_finished:
                 events = self._perform(actions)
@@ -166,6 +194,48 @@ class Execution:
                 self._stamp_decisions()
             self._perform(actions)
             self.store.read_wanted()
+
+    def stream(self, delivery: Delivery) -> Generator[Any, None, None]:
+        """Run all tasks, and hand over each wanted value as soon as it is there.
+
+        While the caller has a value, and is doing something else, workers go on with
+        what they were given, but nothing is started.
+
+        Yields
+        ------
+        value
+            It is dropped when the next one is asked for.
+
+        Raises
+        ------
+        BaseException
+            As `run`.
+        """
+        self._delivery = delivery
+        with self._cleaned_up():
+            actions = self._core.handle()
+            while not delivery.is_done:
+                events = self._perform(actions)
+                key = delivery.next_key()
+                if key is not None:
+                    yield self.store.read_key(key)
+                    task = delivery.release(key)
+                    if task is not None:
+                        events.append(Taken(task))
+                    if self._selector.get_map():
+                        events += self._poll(0)
+                elif not events:
+                    events = self._wait()
+                actions = self._core.handle(*events) if events else []
+                self._stamp_decisions()
+            self._perform(actions)
+
+    @contextmanager
+    def _cleaned_up(self) -> Iterator[None]:
+        """End what is left of the run, however it ends."""
+        is_interrupted = False
+        try:
+            yield
         except (KeyboardInterrupt, SystemExit):
             for thread in self._threads.values():
                 thread.interrupt()
@@ -184,6 +254,7 @@ class Execution:
             self.processes.release()
             if is_interrupted:
                 self._pool.close()
+            self.store.close()
             self._resources.close()
             self._selector.close()
 
@@ -204,6 +275,10 @@ class Execution:
                     events += self._start_workers(action)
                 case Drop():
                     self.store.drop(action.tasks)
+                case Spill():
+                    failed = self.store.spill(action.tasks)
+                    if failed:
+                        events.append(SpillFailed(failed))
                 case GiveUp():
                     self._give_up(action)
                 case _:
@@ -224,7 +299,8 @@ class Execution:
             items = self.store.items(tasks)
             result = run_batch(items, self.store.values, self._delay)
             self._take_result(result, Lane.INLINE, "caller")
-            return [BatchDone(CALLER, result.outcomes)]
+            grown_bytes = self._measure_growth()
+            return [BatchDone(CALLER, result.outcomes, grown_bytes=grown_bytes)]
         if number == SIDE:
             side = self._threads.get(SIDE) or self._start_thread(SIDE)
             self._side.begin(side, watched=action.watched)
@@ -299,7 +375,8 @@ class Execution:
         for number, result in self._mailbox.take():
             lane = Lane.INLINE if number == SIDE else Lane.THREADS
             self._take_result(result, lane, f"thread {self._threads[number].ident}")
-            done = BatchDone(number, result.outcomes)
+            grown_bytes = self._measure_growth()
+            done = BatchDone(number, result.outcomes, grown_bytes=grown_bytes)
             if number == SIDE:
                 done.gil_fraction = self._side.end(result.outcomes)
                 done.links = _average(result.links)
@@ -312,13 +389,20 @@ class Execution:
     def _take_result(self, result: BatchResult, lane: Lane, worker_id: str) -> None:
         stage_of = self._tasks.stage_of
         numbers = [outcome.task for outcome in result.outcomes]
-        for stage in {stage_of[task] for task in numbers} - self._sized:
-            # What it takes in memory has to do for what it would as a pickle.
-            self._sized.add(stage)
-            i = next(i for i, task in enumerate(numbers) if stage_of[task] == stage)
-            size = sizeof(result.values[i])
-            result.outcomes[i] = result.outcomes[i]._replace(out_bytes=size)
+        # Of small results one in each batch is measured, of large ones each is. What
+        # it takes in memory has to do for what it would as a pickle.
+        seen: set[int] = set()
+        for i, task in enumerate(numbers):
+            stage = stage_of[task]
+            if stage not in seen or stage in self._large:
+                seen.add(stage)
+                size = sizeof(result.values[i])
+                result.outcomes[i] = result.outcomes[i]._replace(out_bytes=size)
+                if size >= LARGE_BYTES:
+                    self._large.add(stage)
         self.store.put_all(numbers, result.values)
+        if self._delivery is not None:
+            self._delivery.note(numbers)
         if self._observer is not None:
             for task, value in zip(numbers, result.values, strict=True):
                 self._observer.posttask(task, value, worker_id)
@@ -329,11 +413,29 @@ class Execution:
         self, outcomes: list[Outcome], values: list[Any], worker_id: str
     ) -> None:
         """Keep what a worker process has made, or where it is."""
+        _note_held(outcomes, values)
+        if self._delivery is not None:
+            self._delivery.note(outcome.task for outcome in outcomes)
         for outcome, value in zip(outcomes, values, strict=True):
             self.store.put(outcome.task, value)
             if self._observer is not None:
                 value = self.store.read(outcome.task)
                 self._observer.posttask(outcome.task, value, worker_id)
+
+    def _measure_growth(self) -> int:
+        """Return the bytes that this process has more than in the beginning.
+
+        0 as long as they don't matter.
+        """
+        budget = self._core.budget
+        if budget.taken_bytes < NEAR_FRACTION * budget.limit_bytes:
+            return 0
+        known = budget.held_bytes + budget.running_bytes
+        grown = read_rss() - self._start_rss
+        if grown > known + TRIM_FRACTION * budget.limit_bytes:
+            trim_rss()
+            grown = read_rss() - self._start_rss
+        return max(0, grown)
 
     def _measure_sizes(self, done: BatchDone, result: BatchResult) -> list[Event]:
         """Measure what it would cost to run a sampled task elsewhere, on the first."""
@@ -371,6 +473,8 @@ class Execution:
         key = self._tasks.keys[action.task]
         if action.kind == "lost":
             raise WorkerLostError(key, action.reason, action.n_attempts)
+        if action.kind == "memory":
+            raise MemoryBudgetError(key, action.reason)
         if action.kind == "immovable":
             raise SerializationError(key, "task or its result", action.reason)
         raise LaneError(self._tasks.stage_name(action.task), action.reason)
@@ -379,6 +483,22 @@ class Execution:
         n_new = len(self._core.decisions) - len(self.decision_times)
         if n_new:
             self.decision_times += [perf_counter() - self._start] * n_new
+
+
+def _note_held(outcomes: list[Outcome], values: list[Any]) -> None:
+    """Note what values take that aren't in files, by the largest of them."""
+    sizes = {
+        i: outcome.out_bytes
+        for i, outcome in enumerate(outcomes)
+        if outcome.out_bytes is not None
+        and outcome.out_bytes >= PICKLED_BYTES
+        and not isinstance(values[i], Spooled)
+    }
+    if sizes:
+        largest = max(sizes, key=lambda i: sizes[i])
+        ratio = sizeof(values[largest]) / sizes[largest]
+        for i, n_bytes in sizes.items():
+            outcomes[i] = outcomes[i]._replace(held_bytes=int(ratio * n_bytes))
 
 
 def _average(

@@ -56,6 +56,8 @@ class ProcessWorker:
         Whether nothing was up then.
     has_imported : bool
         Whether there were modules to import before.
+    rss_bytes : int
+        Its resident bytes when it was up.
     """
 
     def __init__(
@@ -70,6 +72,7 @@ class ProcessWorker:
         self.ready_at = asked_at
         self.is_first = is_first
         self.has_imported = has_imported
+        self.rss_bytes = 0
         self.channel = channel
         self.pid: int | None = None
         self.sentinel: int | None = None
@@ -77,9 +80,10 @@ class ProcessWorker:
         self.state = b""
         self.sender = Sender()
 
-    def set_up(self, pid: int, ready_at: float) -> None:
-        """Note the process that has answered, and when it did."""
+    def set_up(self, pid: int, ready_at: float, rss_bytes: int) -> None:
+        """Note the process that has answered, when it did, and what it took then."""
         self.pid = pid
+        self.rss_bytes = rss_bytes
         self.ready_at = ready_at
         if hasattr(os, "pidfd_open"):
             with suppress(OSError):  # an old kernel: the end of its pipe has to do

@@ -25,11 +25,16 @@ from amorsize_dask.execute.failure import load_failure
 from amorsize_dask.execute.node import Key
 from amorsize_dask.execute.pool import ProcessWorker, WorkerPool
 from amorsize_dask.execute.recipe import Recipe, Sender
-from amorsize_dask.execute.spool import SpoolPlace, is_large
-from amorsize_dask.execute.spool_folder import SpoolFolder
+from amorsize_dask.execute.spool import is_large
 from amorsize_dask.execute.store import Store
 from amorsize_dask.execute.wire import Part, count_bytes, dump, load
 from amorsize_dask.execute.worker import RunHead
+
+#: Share of the memory limit, and bytes, that a worker may keep for its next batches.
+#: Smaller: what many tasks share is loaded again for each batch; larger: what no one
+#: needs any more takes memory from what someone does.
+KEPT_FRACTION = 0.02
+MAX_KEPT_BYTES = 256_000_000
 
 #: Called with outcomes, the values or where they are, and what names the worker.
 Receive = Callable[[list[Outcome], list[Any], str], None]
@@ -64,6 +69,7 @@ class ProcessLane:
         fail: Fail,
         ready: Callable[[ProcessWorker], None],
         modules: Sequence[str] = (),
+        limit_bytes: int | None = None,
     ) -> None:
         self._pool = pool
         self._store = store
@@ -72,9 +78,11 @@ class ProcessLane:
         self._fail = fail
         self._ready = ready
         self._modules = modules
+        self._kept_bytes = MAX_KEPT_BYTES
+        if limit_bytes is not None:
+            self._kept_bytes = min(MAX_KEPT_BYTES, int(KEPT_FRACTION * limit_bytes))
         self._workers: dict[int, ProcessWorker] = {}
         self._state: list[Part] | None = None
-        self._spool: SpoolFolder | None = None
         # Workers that have had a batch of this run.
         self._begun: set[int] = set()
         self.peak_rss_bytes: dict[int, int] = {}
@@ -102,7 +110,7 @@ class ProcessLane:
     def give(self, number: int, tasks: list[int]) -> list[Event]:
         """Send a batch, or say that it can't be sent."""
         worker = self._workers[number]
-        place = self._open_spool()
+        place = self._store.open_place()
         new: list[tuple[int, Recipe]] = []
         try:
             with worker.sender.active():
@@ -114,7 +122,7 @@ class ProcessLane:
             reason = f"{type(error).__name__}: {error}"
             return [Unshippable(number, self._find_unshippable(tasks), "task", reason)]
         self._send_state(worker)
-        head = RunHead(number not in self._begun, recipes, place)
+        head = RunHead(number not in self._begun, recipes, place, self._kept_bytes)
         self._begun.add(number)
         in_bytes = count_bytes(parts)
         if is_large(parts):
@@ -150,8 +158,6 @@ class ProcessLane:
             self._unwatch(worker)
             self._pool.give_back(worker)
         self._workers.clear()
-        if self._spool is not None:
-            self._spool.close()
 
     # -- messages -------------------------------------------------------------------
 
@@ -179,7 +185,9 @@ class ProcessLane:
         message: list[bytearray],
     ) -> list[Event]:
         tasks, in_bytes = worker.batches.popleft()
-        self.peak_rss_bytes[number] = report.peak_rss_bytes
+        self.peak_rss_bytes[number] = max(
+            self.peak_rss_bytes.get(number, 0), report.peak_rss_bytes
+        )
         for category, text, filename, lineno in report.warnings:
             warned = _warned.setdefault(filename, {})
             warnings.warn_explicit(text, category, filename, lineno, registry=warned)
@@ -196,21 +204,25 @@ class ProcessLane:
             self._fail(
                 task, load_failure(self._store.key_of(task), parts), Lane.PROCESSES
             )
-        events.append(BatchDone(number, answer.outcomes, in_bytes=in_bytes))
+        made_bytes = sum(outcome.out_bytes or 0 for outcome in answer.outcomes)
+        grown_bytes = report.rss_bytes - made_bytes - worker.rss_bytes
+        events.append(
+            BatchDone(
+                number,
+                answer.outcomes,
+                in_bytes=in_bytes,
+                grown_bytes=max(0, grown_bytes),
+            )
+        )
         return events
 
     def _arguments(self, tasks: list[int]) -> dict[Key, Any]:
         """Return what tasks need, and of what is large where it is."""
-        place = self._open_spool()
+        place = self._store.open_place()
         return {
             key: self._store.share(key, place) or value
             for key, value in self._store.arguments(tasks).items()
         }
-
-    def _open_spool(self) -> SpoolPlace:
-        if self._spool is None:
-            self._spool = SpoolFolder()
-        return self._spool.place
 
     def _find_unshippable(self, tasks: list[int]) -> list[int]:
         for task in tasks:

@@ -39,7 +39,7 @@ class StageRecord:
     #: Mean pickled bytes that went to a task and came back; 0 where none were sent.
     in_bytes: float
     out_bytes: float
-    #: Largest growth of a process's memory peak during one batch.
+    #: Most that a batch took beside its results and gave back.
     peak_bytes: float
 
 

@@ -75,6 +75,12 @@ class SpoolPlace(NamedTuple):
                     return Spooled(path, sizes)
         return None
 
+    @property
+    def on_disk(self) -> SpoolPlace:
+        """The places that take no memory."""
+        kept = (f for f in self.folders if not Path(f).is_relative_to(SHARED_MEMORY))
+        return SpoolPlace(tuple(kept))
+
     def remove(self) -> None:
         """Remove all files; who has mapped one keeps what is in it."""
         # Imported where it is needed: workers boot without it.
@@ -110,6 +116,11 @@ def remove(spooled: Spooled) -> None:
     """Remove a payload's file; who has mapped it keeps what is in it."""
     with suppress(OSError):
         os.unlink(spooled.path)
+
+
+def is_in(spooled: Spooled, place: SpoolPlace) -> bool:
+    """Whether a payload's file is in one of these folders."""
+    return os.path.dirname(spooled.path) in place.folders
 
 
 def _has_room(folder: str, n_bytes: int) -> bool:

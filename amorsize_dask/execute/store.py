@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -14,13 +15,17 @@ from amorsize_dask.execute.spool import (
     SPOOL_BYTES,
     Spooled,
     SpoolPlace,
+    is_in,
     is_large,
     remove,
 )
 from amorsize_dask.execute.spool import (
     read as read_parts,
 )
+from amorsize_dask.execute.spool_folder import SpoolFolder
 from amorsize_dask.execute.wire import dump, load
+
+logger = logging.getLogger(__name__)
 
 
 class Store:
@@ -43,6 +48,7 @@ class Store:
         self._unread: set[Key] = set()
         # Values of this process that need no file.
         self._small: set[Key] = set()
+        self._folder: SpoolFolder | None = None
 
     def key_of(self, task: int) -> Key:
         """Return the key of a task."""
@@ -72,7 +78,10 @@ class Store:
 
     def read(self, task: int) -> Any:
         """Return the result of a task; if it is in a file, read it."""
-        key = self._tasks.keys[task]
+        return self.read_key(self._tasks.keys[task])
+
+    def read_key(self, key: Key) -> Any:
+        """Return the value of a key, which is no alias; if it is in a file, read it."""
         self._read([key])
         return self.values[key]
 
@@ -86,6 +95,46 @@ class Store:
         """Read what tasks in this process are going to need, if it is in files."""
         if self._unread:
             self._read(key for task in tasks for key in self._tasks.arguments[task])
+
+    def open_place(self) -> SpoolPlace:
+        """Return where the run's files are; make the folders first, if need be."""
+        if self._folder is None:
+            self._folder = SpoolFolder()
+        return self._folder.place
+
+    def close(self) -> None:
+        """Remove the run's files; values that were read stay."""
+        if self._folder is not None:
+            self._folder.close()
+
+    def spill(self, tasks: Sequence[int]) -> list[int]:
+        """Move results to disk, to be read again when they are needed.
+
+        Returns
+        -------
+        list of int
+            Tasks whose results can't be written; these stay as they were.
+        """
+        place = self.open_place().on_disk
+        return [t for t in tasks if not self._spill(self._tasks.keys[t], place)]
+
+    def _spill(self, key: Key, place: SpoolPlace) -> bool:
+        old = self._spooled.get(key)
+        if old is None or not is_in(old, place):
+            try:
+                parts = dump(self.values[key]) if old is None else read_parts(old)
+            except Exception as error:
+                logger.debug("the result %r can't go to disk: %r", key, error)
+                return False
+            new = place.write(parts)
+            if new is None:
+                return False
+            if old is not None:
+                remove(old)
+            self._spooled[key] = new
+        self.values[key] = self._spooled[key]
+        self._unread.add(key)
+        return True
 
     def share(self, key: Key, place: SpoolPlace) -> Spooled | None:
         """Put a large value of this process into a file, for others to read.

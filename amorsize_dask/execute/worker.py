@@ -36,14 +36,13 @@ from amorsize_dask.execute.spool import Spooled, SpoolPlace, read, remove
 from amorsize_dask.execute.wire import Part, dump, load
 from amorsize_dask.imported import when_imported
 from amorsize_dask.measure.clock import RunDelay
+from amorsize_dask.measure.rss import read_rss, reset_peak_rss, trim_rss
 
 logger = logging.getLogger(__name__)
 
-#: Values from files that a worker keeps for its next batches, and their bytes. Smaller:
-#: what many tasks share is loaded again for each batch; larger: what no one needs any
-#: more takes memory.
+#: Values from files that a worker keeps for its next batches. Smaller: what many tasks
+#: share is loaded for each batch; larger: what no one needs any more takes memory.
 MAX_SHARED = 8
-MAX_SHARED_BYTES = 256_000_000
 
 #: Set in a worker: computes that its tasks start must not start processes again.
 is_worker = False
@@ -70,6 +69,8 @@ class RunHead:
     recipes: list[tuple[int, list[bytes]]]
     #: Where large results may be written.
     place: SpoolPlace
+    #: Bytes that the worker may keep beside what tasks are running.
+    kept_bytes: int
     #: Where tasks and values are, if they don't follow.
     spooled: Spooled | None = None
 
@@ -122,8 +123,8 @@ def preload(modules: Sequence[str]) -> None:
 
 def serve(channel: WorkerChannel, idle_s: float | None) -> None:
     """Answer messages until the pipe closes or is silent for `idle_s` seconds."""
-    channel.send(dump(("ready", os.getpid(), perf_counter())))
-    place = SpoolPlace()
+    channel.send(dump(("ready", os.getpid(), perf_counter(), read_rss())))
+    place, trimmed_bytes = SpoolPlace(), read_rss()
     try:
         with RunDelay(threading.get_native_id()) as delay:
             while (parts := channel.receive(idle_s)) is not None:
@@ -134,6 +135,9 @@ def serve(channel: WorkerChannel, idle_s: float | None) -> None:
                     flush()
                     channel.send(answer)
                     del answer
+                    if read_rss() > trimmed_bytes + rest[0].kept_bytes:
+                        trim_rss()
+                        trimmed_bytes = read_rss()
                 elif kind == "state":
                     apply_state(rest[0])
                 else:
@@ -205,6 +209,8 @@ def run(head: RunHead, parts: Sequence[Part], delay: RunDelay) -> list[Part]:
             unloadable = f"{type(error).__name__}: {error}"
             result = BatchResult()
         else:
+            # In a process that is our own: what each batch takes is seen then.
+            reset_peak_rss()
             result = run_batch(items, values, delay)
             del items, values
         # Pickling the results may warn as well.
@@ -225,16 +231,16 @@ def _load_batch(
     items, values = load(parts)
     for key, value in values.items():
         if isinstance(value, Spooled):
-            values[key] = _load_spooled(value)
+            values[key] = _load_spooled(value, head.kept_bytes)
     return items, values
 
 
-def _load_spooled(spooled: Spooled) -> Any:
+def _load_spooled(spooled: Spooled, kept_bytes: int) -> Any:
     """Load a value from its file, or take it from those that were loaded last."""
     if spooled not in _shared:
         _shared[spooled] = load(read(spooled))
         while len(_shared) > MAX_SHARED or (
-            len(_shared) > 1 and sum(s.n_bytes for s in _shared) > MAX_SHARED_BYTES
+            len(_shared) > 1 and sum(s.n_bytes for s in _shared) > kept_bytes
         ):
             del _shared[next(iter(_shared))]
         return _shared.get(spooled)

@@ -8,11 +8,12 @@ from pathlib import Path
 
 import psutil
 
+from amorsize_dask.measure.batch_system import find_job_cores
 from amorsize_dask.measure.cgroup import find_groups, read_lines, read_number
 
 
 def count_cores(root: Path = Path("/")) -> int:
-    """Count the cores that this process may use: affinity and cgroup quotas.
+    """Count the cores that this process may use: affinity, quotas, batch systems.
 
     Unlike `dask.system.CPU_COUNT` it looks at the quotas of all ancestors, not only at
     those of the group that the process is in, or of the root; and it doesn't stay what
@@ -28,8 +29,20 @@ def count_cores(root: Path = Path("/")) -> int:
     int
         At least 1. A quota of one and a half cores counts as two.
     """
-    n_by_affinity, n_by_quota = count_by_affinity(), count_by_quota(root)
-    return n_by_affinity if n_by_quota is None else min(n_by_affinity, n_by_quota)
+    return min(find_core_limits(root).values())
+
+
+def find_core_limits(root: Path = Path("/")) -> dict[str, int]:
+    """Return all that bounds the cores of a run, by name; affinity is always there.
+
+    Parameters
+    ----------
+    root : Path, optional
+        Where ``proc`` and ``sys`` are found.
+    """
+    n_by_quota = count_by_quota(root)
+    by_quota = {} if n_by_quota is None else {"cgroup quota": n_by_quota}
+    return {"affinity": count_by_affinity(), **by_quota, **find_job_cores()}
 
 
 def count_by_affinity() -> int:

@@ -8,6 +8,7 @@ from time import monotonic
 from typing import Generic, TypeVar
 
 from amorsize_dask.core.model import Costs, Machine
+from amorsize_dask.measure.batch_system import find_job_cores
 from amorsize_dask.measure.cores import (
     count_by_affinity,
     count_by_quota,
@@ -56,10 +57,10 @@ def measure_machine(costs: Costs | None = None) -> Machine:
         What moving work costs, where it has been measured. By default what is kept on
         disk, or if there is nothing, the defaults of `Costs`.
     """
-    n_by_quota, memory_bytes = _limits.get()
+    n_by_others, memory_bytes = _limits.get()
     n_cores = count_by_affinity()
-    if n_by_quota is not None:
-        n_cores = min(n_cores, n_by_quota)
+    if n_by_others is not None:
+        n_cores = min(n_cores, n_by_others)
     return Machine(
         n_cores=n_cores,
         n_physical_cores=_count_physical_cores(n_cores),
@@ -69,7 +70,9 @@ def measure_machine(costs: Costs | None = None) -> Machine:
 
 
 def _read_limits() -> tuple[int | None, int]:
-    return count_by_quota(), available_memory()
+    numbers = (count_by_quota(), *find_job_cores().values())
+    known = [n for n in numbers if n is not None]
+    return min(known, default=None), available_memory()
 
 
 def _read_costs() -> Costs:

@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
 import psutil
 
+from amorsize_dask.measure.batch_system import find_job_memory
 from amorsize_dask.measure.cgroup import (
     find_groups,
     read_number,
     read_table,
 )
+from amorsize_dask.measure.rss import read_rss, read_virtual
+
+if sys.platform != "win32":
+    import resource
 
 #: Version 1 writes "no limit" as the largest number of pages; nothing has this much.
 NO_LIMIT_BYTES = 1 << 60
@@ -44,11 +50,20 @@ def available_memory(root: Path = Path("/")) -> int:
     int
         The least of `find_memory_limits`; at least 1.
     """
-    return max(1, min(limit.left_bytes for limit in find_memory_limits(root)))
+    return max(1, find_binding_limit(root).left_bytes)
+
+
+def find_binding_limit(root: Path = Path("/")) -> MemoryLimit:
+    """Return what leaves the least."""
+    return min(find_memory_limits(root), key=lambda limit: limit.left_bytes)
 
 
 def find_memory_limits(root: Path = Path("/")) -> list[MemoryLimit]:
-    """Return all that bounds the memory of a run, the system's own limit first."""
+    """Return all that bounds the memory of a run, the system's own limit first.
+
+    They are what the system has available, the control groups' limits, this process's
+    resource limits, and what a batch system grants.
+    """
     return [limit for source in SOURCES for limit in source(root)]
 
 
@@ -79,8 +94,28 @@ def _read_reclaimable(folder: Path, is_v2: bool) -> int:
     return inactive if is_v2 else table.get("total_inactive_file", inactive)
 
 
+def _find_in_resource_limits(root: Path) -> list[MemoryLimit]:
+    """Find the limits of each process, of which this one has used up a part."""
+    limits = []
+    if sys.platform != "win32":
+        for name, used in (("RLIMIT_AS", read_virtual), ("RLIMIT_RSS", read_rss)):
+            soft, _ = resource.getrlimit(getattr(resource, name))
+            if soft != resource.RLIM_INFINITY:
+                limits.append(MemoryLimit(name, soft - used()))
+    return limits
+
+
+def _find_in_batch_system(root: Path) -> list[MemoryLimit]:
+    return [
+        MemoryLimit(name, n_bytes - read_rss())
+        for name, n_bytes in find_job_memory().items()
+    ]
+
+
 #: Where limits are looked for; each finds any number of them.
 SOURCES: tuple[Callable[[Path], list[MemoryLimit]], ...] = (
     _find_in_system,
     _find_in_groups,
+    _find_in_resource_limits,
+    _find_in_batch_system,
 )

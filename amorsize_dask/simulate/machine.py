@@ -26,6 +26,7 @@ from amorsize_dask.core.events import (
     GiveUp,
     Glimpse,
     Run,
+    Spill,
     Split,
     StartFailed,
     StartWorkers,
@@ -69,7 +70,7 @@ class SimulatedRun:
     #: Most workers that each lane had at once; the caller and the thread beside it
     #: are not counted.
     n_workers: dict[Lane, int]
-    #: Most bytes that running tasks held together.
+    #: Most bytes that running tasks and results in memory held together.
     peak_bytes: int
     #: Batches that were handed out.
     n_batches: int
@@ -207,7 +208,9 @@ class _SimulatedMachine:
                 case StartWorkers():
                     events += self._start_workers(action)
                 case Drop():
-                    pass
+                    self._meter.drop(action.tasks)
+                case Spill():
+                    self._meter.drop(action.tasks)
                 case Split():
                     raise NotImplementedError("no simulated task is a chain")
                 case GiveUp():

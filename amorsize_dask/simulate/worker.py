@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from math import ceil
 
@@ -28,14 +28,26 @@ class Meter:
 
     n_tasks: dict[Lane, int] = field(default_factory=lambda: dict.fromkeys(Lane, 0))
     seconds: dict[Lane, float] = field(default_factory=lambda: dict.fromkeys(Lane, 0.0))
-    #: Bytes that the running tasks hold, and their largest value so far.
+    #: Bytes that the running tasks and results hold, and their largest value so far.
     held_bytes: int = 0
     peak_bytes: int = 0
+    #: The results that are in memory.
+    results: dict[int, int] = field(default_factory=dict)
 
     def hold(self, n_bytes: int) -> None:
         """Count the memory of a task that starts."""
         self.held_bytes += n_bytes
         self.peak_bytes = max(self.peak_bytes, self.held_bytes)
+
+    def keep(self, task: int, n_bytes: int) -> None:
+        """Count the result of a task."""
+        self.results[task] = n_bytes
+        self.hold(n_bytes)
+
+    def drop(self, tasks: Iterable[int]) -> None:
+        """Forget results that aren't in memory any more."""
+        for task in tasks:
+            self.hold(-self.results.pop(task, 0))
 
 
 class SimulatedWorker:
@@ -169,6 +181,7 @@ class SimulatedWorker:
         seconds = self._processor.now_s - self._task_start_s
         self._meter.n_tasks[self.lane] += 1
         self._meter.seconds[self.lane] += seconds
+        self._meter.keep(number, task.out_bytes)
         is_sent = self.lane is Lane.PROCESSES
         self._outcomes.append(
             Outcome(

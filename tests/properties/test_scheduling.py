@@ -20,9 +20,12 @@ from amorsize_dask.core.events import (
     Glimpse,
     Immovable,
     Run,
+    Spill,
+    SpillFailed,
     Split,
     StartFailed,
     StartWorkers,
+    Taken,
     Unshippable,
     WorkerLost,
     WorkerReady,
@@ -77,7 +80,8 @@ def choose_limits(chosen: Choices) -> Limits:
         isolate=chosen.below(3) == 1 and lanes != (Lane.INLINE,),
         max_workers=chosen.of([None, 1, 2, 3]),
         max_batch_size=chosen.of([None, 1, 2]),
-        memory_limit_bytes=chosen.of([None, 10**8]),
+        memory_limit_bytes=chosen.of([None, 5 * 10**6, 10**8]),
+        allow_oversized=bool(chosen.below(2)),
     )
 
 
@@ -127,10 +131,17 @@ class FakeEdge:
         self.seconds = chosen.of([0.0, 1e-5, 1e-3, 0.02, 1.0])
         self.cpu_fraction = chosen.of([0.0, 0.5, 1.0])
         self.gil_fraction = chosen.of([None, 0.0, 1.0])
-        self.out_bytes = chosen.of([0, 10**9])
+        self.out_bytes = chosen.of([0, 10**6, 3 * 10**7, 10**9])
+        self.peak_bytes = chosen.of([None, None, 10**7])
+        self.spills = chosen.of([True, True, False])
+        self.is_streamed = bool(chosen.below(2))
         self.choose = chosen.below
         self.core = Scheduling(
-            self.graph, choose_machine(chosen), self.limits, n_warm=chosen.below(3)
+            self.graph,
+            choose_machine(chosen),
+            self.limits,
+            n_warm=chosen.below(3),
+            is_streamed=self.is_streamed,
         )
         allowed = self.limits.allowed_lanes
         self.workers = {CALLER: FakeWorker(Lane.INLINE, is_up=True)}
@@ -139,6 +150,8 @@ class FakeEdge:
             self.workers[SIDE] = FakeWorker(side, is_up=True)
         self.finished: set[int] = set()
         self.dropped: set[int] = set()
+        self.taken: set[int] = set()
+        self.on_disk: set[int] = set()
         self.blamed: dict[int, int] = {}
         self.n_refused = 0
         self.n_split = 0
@@ -156,6 +169,7 @@ class FakeEdge:
                 self.gave_up = gave_up[0]
                 return
             self.core.validate()
+            self.expect_room(actions)
             events = self.perform(actions)
             if self.core.is_finished:
                 return
@@ -165,6 +179,7 @@ class FakeEdge:
             # Whatever has come meanwhile is handled with it.
             for _ in range(self.choose(3) + (not events)):
                 events += self.wait()
+            events += self.take()
         raise AssertionError("the core goes round in circles")
 
     # -- doing --------------------------------------------------------------------
@@ -185,7 +200,55 @@ class FakeEdge:
                     events += self.start(action)
                 case Drop():
                     self.drop(action.tasks)
+                case Spill():
+                    events += self.spill(action.tasks)
         return events
+
+    def expect_room(self, actions: list[Action]) -> None:
+        """Check that nothing is started beside other tasks that has no room."""
+        runs = [action for action in actions if isinstance(action, Run)]
+        in_flight = [batch for w in self.workers.values() for batch in w.batches]
+        is_booking = any(
+            self.stage_of[task] in self.graph.caller_stages
+            for run in runs
+            for task in run.tasks
+            if task < len(self.stage_of)
+        )
+        if runs and not is_booking and len(runs) + len(in_flight) > 1:
+            assert self.core.budget.room_bytes > -1
+
+    def spill(self, tasks: list[int]) -> list[Event]:
+        """Move results to disk: those that are there, and not in use."""
+        in_use = {
+            dependency
+            for worker in self.workers.values()
+            for batch in worker.batches
+            for task in batch
+            for dependency in self.dependencies[task]
+        }
+        for task in tasks:
+            assert task in self.finished
+            assert task not in self.dropped
+            assert task not in self.on_disk
+            assert task not in in_use
+            if self.is_streamed and task in self.graph.wanted:
+                assert any(
+                    task in needed and user not in self.finished
+                    for user, needed in enumerate(self.dependencies)
+                )
+        if not self.spills:
+            return [SpillFailed(tasks)]
+        self.on_disk.update(tasks)
+        return []
+
+    def take(self) -> list[Event]:
+        """Let the user take some of the results that are there."""
+        if not self.is_streamed:
+            return []
+        there = sorted(self.finished & self.graph.wanted - self.taken)
+        some = there[: self.choose(len(there) + 1)]
+        self.taken.update(some)
+        return [Taken(task) for task in some]
 
     def cut(self, action: Cut) -> None:
         """Make a task of some of the items that another one still has."""
@@ -234,6 +297,9 @@ class FakeEdge:
             if refused:
                 self.n_refused += 1
                 return [Unshippable(action.worker, [min(refused)], "task", "no")]
+        else:
+            for task in tasks:
+                self.on_disk.difference_update(self.dependencies[task])
         worker.batches.append(list(tasks))
         if action.worker == CALLER:
             return self.finish(CALLER)
@@ -280,8 +346,9 @@ class FakeEdge:
         for task in tasks:
             assert task in self.finished
             assert task not in self.dropped
-            assert task not in self.graph.wanted
+            assert task not in self.graph.wanted - self.taken
             self.dropped.add(task)
+            self.on_disk.discard(task)
 
     # -- what happens -----------------------------------------------------------
 
@@ -336,7 +403,11 @@ class FakeEdge:
             self.finished.add(task)
         outcomes = [
             Outcome(
-                task, self.seconds, self.seconds * self.cpu_fraction, self.out_bytes
+                task,
+                self.seconds,
+                self.seconds * self.cpu_fraction,
+                self.out_bytes,
+                self.peak_bytes,
             )
             for task in tasks
         ]
@@ -372,7 +443,14 @@ def test_every_task_is_finished_once(chosen: Choices) -> None:
     edge.run()
     if edge.gave_up is None:
         assert edge.finished == set(range(len(edge.dependencies)))
-        assert edge.dropped == edge.finished - edge.graph.wanted
+        assert edge.dropped <= edge.finished - (edge.graph.wanted - edge.taken)
+        if not edge.is_streamed:
+            assert edge.dropped == edge.finished - edge.graph.wanted
+    elif edge.gave_up.kind == "memory":
+        assert not edge.limits.allow_oversized
+        assert edge.limits.memory_limit_bytes is not None
+        alone_bytes = max(edge.out_bytes, edge.peak_bytes or 0)
+        assert alone_bytes > edge.limits.memory_limit_bytes
     elif edge.gave_up.kind == "lost":
         assert edge.gave_up.n_attempts <= edge.blamed[edge.gave_up.task]
         if edge.gave_up.n_attempts < ALLOWED_FAILURES:

@@ -164,7 +164,7 @@ def test_max_workers_is_honoured(
 def test_memory_limits_tasks_at_once(lane: Lane) -> None:
     """Once the peak of a task is known, no more run than fit."""
     task = SimulatedTask(0.02, gil_fraction=0.0, peak_bytes=10**9)
-    budget = 3_500_000_000
+    budget = 4_000_000_000
     limits = Limits(lanes=(INLINE, lane), memory_limit_bytes=budget)
     run = run_bag(1000, task, 16, limits)
     assert 3 * 10**9 <= run.peak_bytes <= budget

@@ -170,11 +170,15 @@ def test_seconds_without_a_core_that_no_task_lacks(
     assert result.outcomes[0].cpu_s == result.outcomes[0].seconds
 
 
-def test_growth_of_memory_is_told_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What the batch added to the peak of the process is the last outcome's."""
+@pytest.mark.parametrize(("left", "passing"), [(900, 600), (1300, 200), (1600, 0)])
+def test_peak_of_memory_is_told_once(
+    monkeypatch: pytest.MonkeyPatch, left: int, passing: int
+) -> None:
+    """What the batch took and gave back is the last outcome's."""
     monkeypatch.setattr(batch, "read_peak_rss", Peak(1000, 1500))
+    monkeypatch.setattr(batch, "read_rss", lambda: left)
     result = run([(0, double, ["x"]), (1, double, ["x"])], {"x": 1})
-    assert [outcome.peak_bytes for outcome in result.outcomes] == [None, 500]
+    assert [outcome.peak_bytes for outcome in result.outcomes] == [None, passing]
 
 
 @pytest.mark.parametrize("node", [double, fail])

@@ -111,6 +111,7 @@ class Harness:
 
     def close(self) -> None:
         self.lane.release()
+        self.store.close()
         self._selector.close()
 
 

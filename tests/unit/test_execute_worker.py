@@ -37,7 +37,7 @@ def run(*nodes: Node, values: Mapping[str, Any] | None = None) -> tuple[Report, 
     items = [(number, node, list(values)) for number, node in enumerate(nodes)]
     batch = [bytearray(part) for part in dump((items, values))]
     with RunDelay(threading.get_native_id()) as delay:
-        head, *parts = worker.run(RunHead(True, [], SpoolPlace()), batch, delay)
+        head, *parts = worker.run(RunHead(True, [], SpoolPlace(), 10**6), batch, delay)
     kind, report = load([head])
     assert kind == "done"
     parts = [bytearray(part) for part in parts]
@@ -310,9 +310,10 @@ def test_messages(sockets: tuple[socket.socket, socket.socket]) -> None:
     with ThreadPoolExecutor(1) as executor:
         ended = executor.submit(worker.serve, WorkerChannel(theirs), None)
         try:
-            kind, pid, ready_at = load(caller.receive() or [])
+            kind, pid, ready_at, rss_bytes = load(caller.receive() or [])
             assert (kind, pid) == ("ready", os.getpid())
             assert ready_at > 0
+            assert rss_bytes > 0
             caller.send(dump(("echo", b"a" * 100_000)))
             assert load(caller.receive() or []) == ("echo", b"a" * 100_000)
             items = [(0, lambda values: values["x"] + 1, ["x"])]

@@ -10,8 +10,10 @@ import psutil
 import pytest
 from trees import write_tree
 
+from amorsize_dask.measure import memory
 from amorsize_dask.measure.memory import (
     available_memory,
+    find_binding_limit,
     find_memory_limits,
 )
 
@@ -111,6 +113,29 @@ def test_systems_memory_bounds_a_larger_group(
 def test_this_system_can_be_asked() -> None:
     """Here, too, something is left, and never more than the system has to give."""
     assert 1 <= available_memory() <= SYSTEM_BYTES
+
+
+def test_resource_limits_and_batch_systems(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of what they grant this process has taken a part already."""
+    limits = {
+        memory.resource.RLIMIT_AS: 3_000 * MB,
+        memory.resource.RLIMIT_RSS: memory.resource.RLIM_INFINITY,
+    }
+    monkeypatch.setattr(memory.resource, "getrlimit", lambda n: (limits[n], -1))
+    monkeypatch.setattr(memory, "read_virtual", lambda: 900 * MB)
+    monkeypatch.setattr(memory, "read_rss", lambda: 100 * MB)
+    monkeypatch.setenv("SLURM_JOB_ID", "1")
+    monkeypatch.setenv("SLURM_MEM_PER_NODE", "2000")
+    assert find_memory_limits(tmp_path) == [
+        ("system", SYSTEM_BYTES),
+        ("RLIMIT_AS", 2_100 * MB),
+        ("SLURM_MEM_PER_NODE", 2000 * 2**20 - 100 * MB),
+    ]
+    assert find_binding_limit(tmp_path).name == "SLURM_MEM_PER_NODE"
+    monkeypatch.setenv("SLURM_MEM_PER_NODE", "9000")
+    assert find_binding_limit(tmp_path).name == "RLIMIT_AS"
 
 
 def test_full_group_leaves_one_byte(tmp_path: Path) -> None:

@@ -8,7 +8,8 @@ import dask
 from rich.console import Console
 
 from amorsize_dask.demo import DemoRun
-from amorsize_dask.report import show_progress, tabulate_demo
+from amorsize_dask.measure.memory import MemoryLimit
+from amorsize_dask.report import show_progress, tabulate_demo, tabulate_limits
 
 GRAPH = {"a": (abs, -1), "b": (abs, "a"), "c": (abs, "b")}
 
@@ -25,6 +26,19 @@ def test_seconds_are_compared_with_the_best_of_dasks() -> None:
     lines = [line.split() for line in capture.get().splitlines()]
     assert ["│", "sync", "│", "3.00", "│", "1.50", "│", "3,000", "│"] in lines
     assert ["│", "threads", "│", "2.00", "│", "1.00", "│", "3,000", "│"] in lines
+
+
+def test_what_binds_is_marked() -> None:
+    """Of cores and of memory that which leaves the least."""
+    memory = [MemoryLimit("system", 8 * 10**9), MemoryLimit("cgroup /a", -5)]
+    console = Console(file=StringIO(), width=80)
+    with console.capture() as capture:
+        console.print(tabulate_limits({"affinity": 4, "cgroup quota": 2}, memory))
+    lines = [line.split() for line in capture.get().splitlines()]
+    assert ["│", "cores", "│", "affinity", "│", "4", "│", "│"] in lines
+    assert ["│", "cores", "│", "cgroup", "quota", "│", "2", "│", "*", "│"] in lines
+    assert ["│", "memory", "│", "system", "│", "8", "GB", "│", "│"] in lines
+    assert ["│", "memory", "│", "cgroup", "/a", "│", "0", "B", "│", "*", "│"] in lines
 
 
 def test_bar_counts_finished_tasks() -> None:

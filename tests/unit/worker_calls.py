@@ -78,7 +78,7 @@ def send_call(worker: ProcessWorker, function: Callable[..., Any], *args: Any) -
 
 
 #: What goes before a batch, where nothing is shared and nothing spooled.
-HEAD = dump(("run", RunHead(False, [], SpoolPlace())))[0]
+HEAD = dump(("run", RunHead(False, [], SpoolPlace(), 10**6)))[0]
 
 
 def receive_report(worker: ProcessWorker) -> tuple[Report, Answer]:

@@ -1,0 +1,251 @@
+"""What a run holds in memory, against what it may.
+
+Held are the results that someone still needs, until they are on disk, and what the
+running tasks are expected to take: the largest peak that was seen of their stage, and
+their results. All is counted from what was measured; the core never sees a value.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from math import inf
+
+from amorsize_dask.core.events import CALLER
+from amorsize_dask.core.graph import GraphState
+from amorsize_dask.core.outcome import Outcome
+
+#: Share of the limit up to which tasks are started. Smaller: memory lies idle; larger:
+#: what isn't counted (allocators, pickles that are being written) goes beyond it.
+HIGH_WATER = 0.8
+
+#: Share of the limit down to which results go to disk once they have to. Smaller: more
+#: is written and read again than needed; larger: a few at a time, for each batch.
+LOW_WATER = 0.6
+
+#: Bytes of a result from which on it is counted by itself and may go to disk. Smaller:
+#: a million results have an entry each; larger: many of them together aren't seen.
+LARGE_BYTES = 10_000
+
+
+class Budget:
+    """Counts bytes by what holds them.
+
+    Parameters
+    ----------
+    graph : GraphState
+        Who needs which result.
+    limit_bytes : int
+        What may be held, > 0.
+    may_spill_wanted : bool
+        Whether what the user has asked for may go to disk, too. Where the user takes
+        it as it comes it is better not to make more.
+
+    Attributes
+    ----------
+    held_bytes : float
+        Results in memory.
+    running_bytes : float
+        What the running tasks are expected to take.
+    grown_bytes : float
+        What worker processes keep beyond what they had when they were up.
+    peak_bytes : float
+        The largest sum of these so far.
+    """
+
+    def __init__(
+        self, graph: GraphState, limit_bytes: int, *, may_spill_wanted: bool
+    ) -> None:
+        self.limit_bytes = limit_bytes
+        self.held_bytes = 0.0
+        self.running_bytes = 0.0
+        self.grown_bytes = 0.0
+        self.peak_bytes = 0.0
+        self._high_bytes = HIGH_WATER * limit_bytes
+        self._low_bytes = LOW_WATER * limit_bytes
+        self._graph = graph
+        self._stage_of = graph.stage_of
+        self._may_spill_wanted = may_spill_wanted
+        # Large results: those in memory, those on disk, and those that can't go there.
+        self._resident: dict[int, float] = {}
+        self._spilled: dict[int, float] = {}
+        self._stuck: set[int] = set()
+        # The others, by stage: how many, and what they take together.
+        self._n_small: dict[int, int] = {}
+        self._small_bytes: dict[int, float] = {}
+        self._running: dict[int, list[float]] = {}
+        self._grown: dict[int, float] = {}
+
+    @property
+    def taken_bytes(self) -> float:
+        """All that is held, taken and kept."""
+        return self.held_bytes + self.running_bytes + self.grown_bytes
+
+    @property
+    def room_bytes(self) -> float:
+        """Bytes that may still be taken; below 0 if there are too many already."""
+        return self._high_bytes - self.taken_bytes
+
+    # -- results --------------------------------------------------------------------
+
+    def hold(self, stage: int, outcomes: Sequence[Outcome], mean_bytes: float) -> None:
+        """Count results of a stage, by its mean where a size isn't known."""
+        n_small, small_bytes = 0, 0.0
+        for outcome in outcomes:
+            n_bytes = outcome.held_bytes
+            if n_bytes is None:
+                n_bytes = outcome.out_bytes
+            if n_bytes is not None and n_bytes >= LARGE_BYTES:
+                self._resident[outcome.task] = n_bytes
+                self.held_bytes += n_bytes
+            else:
+                n_small += 1
+                small_bytes += mean_bytes if n_bytes is None else n_bytes
+        if n_small:
+            self._n_small[stage] = self._n_small.get(stage, 0) + n_small
+            held = self._small_bytes.get(stage, 0.0)
+            self._small_bytes[stage] = held + small_bytes
+            self.held_bytes += small_bytes
+        self._note_peak()
+
+    def drop(self, tasks: Iterable[int]) -> None:
+        """Forget results that no one needs any more."""
+        for task in tasks:
+            if task in self._resident:
+                self.held_bytes -= self._resident.pop(task)
+            elif self._spilled.pop(task, None) is None:
+                self._drop_small(self._stage_of[task])
+
+    def _drop_small(self, stage: int) -> None:
+        n = self._n_small.get(stage, 0)
+        if n:
+            share = self._small_bytes[stage] / n
+            self._n_small[stage] = n - 1
+            self._small_bytes[stage] -= share
+            self.held_bytes -= share
+
+    # -- running tasks --------------------------------------------------------------
+
+    def begin(self, worker: int, n_bytes: float, read: Iterable[int] = ()) -> None:
+        """Count a batch that is given to a worker.
+
+        Parameters
+        ----------
+        worker : int
+            Its number.
+        n_bytes : float
+            What the batch is expected to take.
+        read : iterable of int
+            Tasks whose results are read back for it, if they are on disk.
+        """
+        self._running.setdefault(worker, []).append(n_bytes)
+        self.running_bytes += n_bytes
+        if self._spilled:
+            for task in read:
+                n_read = self._spilled.pop(task, None)
+                if n_read is not None:
+                    self._resident[task] = n_read
+                    self.held_bytes += n_read
+        self._note_peak()
+
+    def end(self, worker: int, position: int = 0) -> None:
+        """Forget a batch of a worker, by default its oldest."""
+        self.running_bytes -= self._running[worker].pop(position)
+
+    def lose(self, worker: int) -> None:
+        """Forget all batches of a worker."""
+        self.running_bytes -= sum(self._running.pop(worker, ()))
+        self.grown_bytes -= self._grown.pop(worker, 0.0)
+
+    def note_caller_growth(self, n_bytes: float) -> None:
+        """Take note of all that the calling process has more than in the beginning.
+
+        What isn't known to be results or running tasks is what it keeps.
+        """
+        known_bytes = self.held_bytes + self.running_bytes
+        self.note_growth(CALLER, max(0.0, n_bytes - known_bytes))
+
+    def note_growth(self, worker: int, n_bytes: float) -> None:
+        """Take note of what a worker's process keeps."""
+        if n_bytes or worker in self._grown:
+            self.grown_bytes += n_bytes - self._grown.get(worker, 0.0)
+            self._grown[worker] = n_bytes
+            self._note_peak()
+
+    @property
+    def has_spilled(self) -> bool:
+        """Whether there are results on disk."""
+        return bool(self._spilled)
+
+    @property
+    def has_large(self) -> bool:
+        """Whether there are results that are counted by themselves."""
+        return bool(self._resident) or bool(self._spilled)
+
+    def bytes_of_large(self, tasks: Iterable[int]) -> float:
+        """Return the bytes of these tasks' results, as far as they are large."""
+        resident, spilled = self._resident, self._spilled
+        return sum(resident.get(task, 0.0) + spilled.get(task, 0.0) for task in tasks)
+
+    def bytes_on_disk(self, tasks: Iterable[int]) -> float:
+        """Return the bytes of those of these tasks' results that are on disk."""
+        return sum(self._spilled.get(task, 0.0) for task in tasks)
+
+    # -- going to disk --------------------------------------------------------------
+
+    def spill(self, n_bytes: float, kept: Iterable[int] = ()) -> list[int]:
+        """Choose results that go to disk so that `n_bytes` have room, and a bit more.
+
+        Those that are needed last go first. What a task in flight needs stays, and
+        what is in `kept`.
+
+        Returns
+        -------
+        list of int
+            Their tasks; empty if nothing can go.
+        """
+        goal_bytes = min(self._low_bytes, self._high_bytes - n_bytes)
+        taken = self.taken_bytes
+        candidates = []
+        for task in self._resident.keys() - self._stuck - set(kept):
+            next_use = self._graph.next_use(task)
+            if next_use is None or (next_use == inf and not self._may_spill_wanted):
+                continue
+            candidates.append((next_use, task))
+        chosen = []
+        for _, task in sorted(candidates, reverse=True):
+            if taken <= goal_bytes:
+                break
+            taken -= self._move_out(task)
+            chosen.append(task)
+        return chosen
+
+    def _move_out(self, task: int) -> float:
+        n_bytes = self._resident.pop(task)
+        self._spilled[task] = n_bytes
+        self.held_bytes -= n_bytes
+        return n_bytes
+
+    def keep(self, tasks: Iterable[int]) -> None:
+        """Take note that results couldn't go to disk, and stay where they were."""
+        for task in tasks:
+            n_bytes = self._spilled.pop(task, None)
+            if n_bytes is not None:
+                self._resident[task] = n_bytes
+                self._stuck.add(task)
+                self.held_bytes += n_bytes
+        self._note_peak()
+
+    def _note_peak(self) -> None:
+        self.peak_bytes = max(self.peak_bytes, self.taken_bytes)
+
+    def validate(self) -> None:
+        """Check every invariant; for tests."""
+        held = sum(self._resident.values()) + sum(self._small_bytes.values())
+        assert abs(self.held_bytes - held) <= 1e-6 * max(1.0, held)
+        running = sum(sum(batches) for batches in self._running.values())
+        assert abs(self.running_bytes - running) <= 1e-6 * max(1.0, running)
+        assert not self._resident.keys() & self._spilled.keys()
+        assert self._stuck <= self._resident.keys() | self._stuck
+        for task in (*self._resident, *self._spilled):
+            assert self._graph.has_finished(task)
+            assert self._graph.next_use(task) != -inf

@@ -1,0 +1,78 @@
+"""Which of the values that the user streams is handed over next."""
+
+from __future__ import annotations
+
+from collections import Counter, deque
+from collections.abc import Iterable, Sequence
+
+from amorsize_dask.execute.graph import TaskGraph
+from amorsize_dask.execute.node import Key
+
+
+class Delivery:
+    """Hands over the values of keys, each once, as soon as it is there.
+
+    Parameters
+    ----------
+    keys : sequence of key
+        What was asked for, in the order of the collection.
+    tasks : TaskGraph
+        What makes it.
+    is_ordered : bool
+        Whether a value waits for those before it.
+    """
+
+    def __init__(
+        self, keys: Sequence[Key], tasks: TaskGraph, *, is_ordered: bool
+    ) -> None:
+        self._is_ordered = is_ordered
+        self._waiting = deque(keys)
+        self._numbers = {tasks.keys[task]: task for task in tasks.graph.wanted}
+        self._targets = {key: tasks.aliases.get(key, key) for key in keys}
+        # Several keys may stand for one value.
+        self._n_uses = Counter(self._targets[key] for key in keys)
+        self._keys: dict[int, list[Key]] = {}
+        self._there: deque[Key] = deque()
+        self._finished: set[Key] = set()
+        for key in keys:
+            target = self._targets[key]
+            number = self._numbers.get(target)
+            if number is None:
+                self._finish(target, [key])
+            else:
+                self._keys.setdefault(number, []).append(key)
+        self._n_left = len(keys)
+
+    @property
+    def is_done(self) -> bool:
+        """Whether all values have been handed over."""
+        return not self._n_left
+
+    def note(self, tasks: Iterable[int]) -> None:
+        """Take note of tasks that have finished."""
+        for task in tasks:
+            keys = self._keys.pop(task, None)
+            if keys is not None:
+                self._finish(self._targets[keys[0]], keys)
+
+    def _finish(self, target: Key, keys: list[Key]) -> None:
+        self._finished.add(target)
+        self._there += keys
+
+    def next_key(self) -> Key | None:
+        """Return the key whose value is handed over now; ``None`` if there is none."""
+        if not self._is_ordered:
+            if not self._there:
+                return None
+            key = self._there.popleft()
+        elif self._waiting and self._targets[self._waiting[0]] in self._finished:
+            key = self._waiting.popleft()
+        else:
+            return None
+        self._n_left -= 1
+        return self._targets[key]
+
+    def release(self, key: Key) -> int | None:
+        """Note that the user is done with a value; return its task if all uses are."""
+        self._n_uses[key] -= 1
+        return None if self._n_uses[key] else self._numbers.get(key)
