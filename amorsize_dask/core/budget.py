@@ -190,6 +190,10 @@ class Budget:
         """Return the bytes of those of these tasks' results that are on disk."""
         return sum(self._spilled.get(task, 0.0) for task in tasks)
 
+    def is_about_to_free(self) -> bool:
+        """Whether a large result is needed by a task that is ready or in flight."""
+        return any(map(self._graph.is_in_use, self._resident))
+
     # -- going to disk --------------------------------------------------------------
 
     def spill(self, n_bytes: float, kept: Iterable[int] = ()) -> list[int]:

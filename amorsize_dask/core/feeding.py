@@ -405,9 +405,9 @@ class Feeding:
     def _fit(self, number: int, n: int, lane: Lane, least: int = 1) -> int:
         """Return how many of `n` items of a stage may be started as one batch.
 
-        It is a multiple of `least`. Where memory is short, results that are needed
-        later go to disk, and if that doesn't help it is none, as long as something is
-        in flight.
+        It is a multiple of `least`. Where memory is short and no one is about to free
+        some, results that are needed later go to disk. If that doesn't help it is none,
+        as long as something is in flight.
         """
         own_bytes, each_bytes = self._bytes_of(number, lane)
         read_bytes = self._bytes_to_load(number, n, lane)
@@ -420,7 +420,8 @@ class Feeding:
         budget = self._budget
         if need(n_units) <= budget.room_bytes:
             return n_units * least
-        if need(1) > budget.room_bytes:
+        is_waiting = self._graph.n_in_flight and budget.is_about_to_free()
+        if need(1) > budget.room_bytes and not is_waiting:
             head = self._graph.ready[number].head
             spilled = budget.spill(need(1), kept=self._graph.dependencies[head])
             if spilled:

@@ -333,6 +333,14 @@ class GraphState:
                 first = min(first, dependent)
         return first
 
+    def is_in_use(self, task: int) -> bool:
+        """Whether the value of a finished task is needed by one that could run now."""
+        state = self._state
+        return any(
+            state[dependent] in (READY, IN_FLIGHT)
+            for dependent in self._dependents[task]
+        )
+
     def hand_over(self, task: int) -> list[int]:
         """Note that the user has taken a wanted value; return it if no one needs it."""
         self._taken.add(task)

@@ -66,7 +66,7 @@ def make_answer(
     Parameters
     ----------
     result : BatchResult
-        What came of the batch.
+        What came of the batch; its values are gone afterwards.
     warnings : list
         Those that were caught meanwhile; pickling results may add to it.
     unloadable : str or None
@@ -93,12 +93,14 @@ def make_answer(
 
 
 def _dump_values(
-    values: Sequence[Any], place: SpoolPlace
+    values: list[Any], place: SpoolPlace
 ) -> tuple[list[Payload], list[Part]]:
+    """Pickle values, and let go of each: what is in a file is in memory already."""
     payloads: list[Payload] = []
     small: list[Part] = []
     large: list[Part] = []
-    for value in values:
+    for i, value in enumerate(values):
+        values[i] = None
         try:
             parts = dump(value)
         except Exception as error:
@@ -108,6 +110,7 @@ def _dump_values(
             payloads.append(len(parts[0]))
             small += parts
             continue
+        del value
         spooled = place.write(parts) if is_large(parts) else None
         payloads.append(spooled or Parts(len(parts)))
         if spooled is None:

@@ -43,6 +43,16 @@ THREAD_VARIABLES = (
     "BLIS_NUM_THREADS",
 )
 
+#: How glibc hands out memory in workers, in bytes. By itself it learns from the first
+#: large array that is freed to keep room for such, and then a batch of results holds
+#: its memory until the last one is gone. Threshold of what is given back at once:
+#: smaller, and small arrays cost page faults each time; larger, and large ones stay.
+#: What else may stay: twice of that, as glibc has it.
+ALLOCATOR_VARIABLES = {
+    "MALLOC_MMAP_THRESHOLD_": str(4 << 20),
+    "MALLOC_TRIM_THRESHOLD_": str(8 << 20),
+}
+
 _BOOT = (
     "import json, sys; sys.path[:] = json.loads(sys.argv[1]); "
     "from amorsize_dask.execute import {module}; "
@@ -77,6 +87,8 @@ def worker_environ() -> dict[str, str]:
     environ = dict(os.environ)
     for name in THREAD_VARIABLES:
         environ.setdefault(name, "1")
+    for name, value in ALLOCATOR_VARIABLES.items():
+        environ.setdefault(name, value)
     if environ.get("PYTHONHASHSEED") in (None, "0", "random"):
         environ["PYTHONHASHSEED"] = HASH_SEED
     return environ

@@ -25,7 +25,7 @@ from amorsize_dask.execute.failure import load_failure
 from amorsize_dask.execute.node import Key
 from amorsize_dask.execute.pool import ProcessWorker, WorkerPool
 from amorsize_dask.execute.recipe import Recipe, Sender
-from amorsize_dask.execute.spool import is_large
+from amorsize_dask.execute.spool import Spooled, is_large
 from amorsize_dask.execute.store import Store
 from amorsize_dask.execute.wire import Part, count_bytes, dump, load
 from amorsize_dask.execute.worker import RunHead
@@ -204,7 +204,12 @@ class ProcessLane:
             self._fail(
                 task, load_failure(self._store.key_of(task), parts), Lane.PROCESSES
             )
-        made_bytes = sum(outcome.out_bytes or 0 for outcome in answer.outcomes)
+        # What is in files the worker has let go of already.
+        made_bytes = sum(
+            outcome.out_bytes or 0
+            for outcome, value in zip(answer.outcomes, answer.values, strict=True)
+            if not isinstance(value, Spooled)
+        )
         grown_bytes = report.rss_bytes - made_bytes - worker.rss_bytes
         events.append(
             BatchDone(
