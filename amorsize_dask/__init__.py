@@ -23,6 +23,7 @@ if TYPE_CHECKING:
         LaneError,
         MemoryBudgetError,
         SerializationError,
+        TaskTimeoutError,
         WorkerLostError,
         WorkerStartError,
     )
@@ -38,6 +39,7 @@ _HOMES = {
     "LaneError": "errors",
     "MemoryBudgetError": "errors",
     "SerializationError": "errors",
+    "TaskTimeoutError": "errors",
     "WorkerLostError": "errors",
     "WorkerStartError": "errors",
     "amorsize_scheduler": "scheduler",
@@ -50,6 +52,7 @@ __all__ = [
     "LaneError",
     "MemoryBudgetError",
     "SerializationError",
+    "TaskTimeoutError",
     "WorkerLostError",
     "WorkerStartError",
     "amorsize_scheduler",

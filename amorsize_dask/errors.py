@@ -67,7 +67,7 @@ class LaneError(AmorsizeError):
         )
 
 
-class MemoryBudgetError(AmorsizeError, MemoryError):
+class MemoryBudgetError(AmorsizeError):
     """A task that takes more memory than the run was given.
 
     Raised before such a task is started again, by what the first one took.
@@ -104,21 +104,55 @@ class SerializationError(AmorsizeError):
         )
 
 
+class TaskTimeoutError(AmorsizeError, TimeoutError):
+    """A task that ran for longer than `task_timeout`. Its worker was killed."""
+
+    key: Any
+    timeout_s: float
+
+    def __init__(self, key: Any, timeout_s: float) -> None:
+        super().__init__(
+            f"Task {key!r} took longer than {timeout_s:g} seconds and was ended with "
+            "its worker process. Allow more with task_timeout, or another try with "
+            "retries.",
+            key=key,
+            timeout_s=timeout_s,
+        )
+
+
 class WorkerLostError(AmorsizeError):
-    """A task whose workers died each time that it was tried."""
+    """A task whose workers died each time that it was tried.
+
+    Attributes
+    ----------
+    key
+        The task's.
+    ending : str
+        How the last worker ended: the signal's name or the exit code.
+    n_attempts : int
+        How often it was tried.
+    story : tuple of str
+        What is known of each of these workers: how it ended, and what it took when it
+        was last heard of.
+    """
 
     key: Any
     ending: str
     n_attempts: int
+    story: tuple[str, ...]
 
-    def __init__(self, key: Any, ending: str, n_attempts: int) -> None:
+    def __init__(
+        self, key: Any, ending: str, n_attempts: int, story: tuple[str, ...] = ()
+    ) -> None:
+        lines = "".join(f"\n  {line}" for line in story)
         super().__init__(
             f"Task {key!r} lost its worker {n_attempts} times; the last one ended by "
             f"{ending}. SIGKILL often means that the system ran out of memory; "
-            "SIGSEGV means that native code crashed.",
+            f"SIGSEGV means that native code crashed.{lines}",
             key=key,
             ending=ending,
             n_attempts=n_attempts,
+            story=story,
         )
 
 

@@ -66,6 +66,13 @@ class AmorsizeScheduler:
         Keep tasks out of the calling process, also while workers boot and where a
         task can't be sent (which is an error then). If threads are the only lane,
         keep them out of the calling thread.
+    retries : int, optional
+        How often a task that raises an exception is run again before the exception
+        ends the run, >= 0.
+    task_timeout : float, optional
+        Seconds that a task may take, > 0. One that takes longer is ended, with its
+        worker process, by `TaskTimeoutError`, or tried again if `retries` allow it. All
+        tasks run in worker processes then, one at a time in each.
     allow_oversized : bool, optional
         Run tasks of which one has taken more than `memory_limit` by itself, one at a
         time, instead of raising `MemoryBudgetError`.
@@ -96,6 +103,8 @@ class AmorsizeScheduler:
         target_batch_duration: float | None = None,
         isolate: bool = False,
         allow_oversized: bool = False,
+        retries: int = 0,
+        task_timeout: float | None = None,
     ) -> None:
         if target_batch_duration is None:
             target_batch_duration = config.get("target-batch-duration")
@@ -106,12 +115,18 @@ class AmorsizeScheduler:
             target_batch_duration,
             isolate,
             allow_oversized,
+            retries,
+            task_timeout,
         )
+        self._retries = _check_retries(retries)
+        self._timeout_s = _check_timeout(task_timeout, lanes)
         self._memory_limit = _check_memory_limit(memory_limit)
         self._limits = Limits(
             lanes=_check_lanes(lanes),
             max_workers=_check_max_workers("max_workers", max_workers),
-            isolate=bool(isolate),
+            # A task in this process can't be ended.
+            isolate=bool(isolate) or task_timeout is not None,
+            max_batch_size=None if task_timeout is None else 1,
             allow_oversized=bool(allow_oversized),
             target_batch_s=_check_seconds(
                 "target_batch_duration", target_batch_duration
@@ -135,7 +150,8 @@ class AmorsizeScheduler:
         keys : key or list of these, nested
             What to compute.
         **kwargs
-            ``num_workers`` takes the place of `max_workers` for this call,
+            ``num_workers`` takes the place of `max_workers` for this call, ``retries``
+            that of `retries`;
             ``rerun_exceptions_locally`` runs a task that failed again in the calling
             thread, for a debugger. All others are ignored, as Dask's schedulers do.
 
@@ -264,6 +280,8 @@ class AmorsizeScheduler:
             observer=observers if observers.wants_tasks else None,
             on_worker_ready=self._calibration.note_ready,
             rerun_failed=_wants_rerun(kwargs),
+            retries=_check_retries(kwargs.get("retries", self._retries)),
+            timeout_s=self._timeout_s,
             modules=modules,
         )
         start = perf_counter()
@@ -359,6 +377,27 @@ def _check_max_workers(name: str, value: Any) -> int | None:
     if n_workers < 1 or isinstance(value, bool):
         raise ArgumentError(name, value, expected)
     return n_workers
+
+
+def _check_retries(value: Any) -> int:
+    expected = "expected a whole number, 0 or more"
+    try:
+        retries = index(value)
+    except TypeError as error:
+        raise ArgumentError("retries", value, expected) from error
+    if retries < 0 or isinstance(value, bool):
+        raise ArgumentError("retries", value, expected)
+    return retries
+
+
+def _check_timeout(value: Any, lanes: Iterable[str]) -> float | None:
+    if value is None:
+        return None
+    seconds = _check_seconds("task_timeout", value)
+    if Lane.PROCESSES not in _check_lanes(lanes) or not has_processes():
+        expected = "only worker processes can be ended, and they aren't to be had"
+        raise ArgumentError("task_timeout", value, expected)
+    return seconds
 
 
 def _check_memory_limit(value: Any) -> int | float | None:

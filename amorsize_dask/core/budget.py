@@ -7,6 +7,7 @@ their results. All is counted from what was measured; the core never sees a valu
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from math import inf
 
@@ -109,17 +110,25 @@ class Budget:
 
     def drop(self, tasks: Iterable[int]) -> None:
         """Forget results that no one needs any more."""
-        for task in tasks:
-            if task in self._resident:
-                self.held_bytes -= self._resident.pop(task)
-            elif self._spilled.pop(task, None) is None:
-                self._drop_small(self._stage_of[task])
+        if self.has_large:
+            tasks = [task for task in tasks if not self._drop_large(task)]
+        for stage, n in Counter(map(self._stage_of.__getitem__, tasks)).items():
+            self._drop_small(stage, n)
 
-    def _drop_small(self, stage: int) -> None:
-        n = self._n_small.get(stage, 0)
-        if n:
-            share = self._small_bytes[stage] / n
-            self._n_small[stage] = n - 1
+    def _drop_large(self, task: int) -> bool:
+        """Forget a result if it is counted by itself; say whether it was."""
+        n_bytes = self._resident.pop(task, None)
+        if n_bytes is None:
+            return self._spilled.pop(task, None) is not None
+        self.held_bytes -= n_bytes
+        return True
+
+    def _drop_small(self, stage: int, n: int) -> None:
+        n_before = self._n_small.get(stage, 0)
+        if n_before:
+            n = min(n, n_before)
+            share = self._small_bytes[stage] * n / n_before
+            self._n_small[stage] = n_before - n
             self._small_bytes[stage] -= share
             self.held_bytes -= share
 

@@ -25,6 +25,8 @@ class BatchDone:
     outcomes: list[Outcome]
     #: Share of the batch's seconds in which the GIL was held, if it was watched.
     gil_fraction: float | None = None
+    #: Whether it ended early: tasks without an outcome are to be run again.
+    is_partial: bool = False
     #: Bytes of the pickled batch as it was sent; 0 if it wasn't.
     in_bytes: int = 0
     #: Bytes that the worker's process keeps beyond what it had when it was up; of the

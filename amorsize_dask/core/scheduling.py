@@ -168,7 +168,10 @@ class Scheduling:
         touched = {stage_of[task] for task in batch}
         is_watched = self._watch(batch, event)
         is_crowded = is_watched or self._feeding.is_crowded(event.worker, batch)
-        dropped = self._graph.finish([outcome.task for outcome in event.outcomes])
+        finished = [outcome.task for outcome in event.outcomes]
+        if event.is_partial:
+            self._graph.put_back(sorted(set(batch).difference(finished)))
+        dropped = self._graph.finish(finished)
         for number in touched:
             stage = self.stages[number]
             outcomes = event.outcomes

@@ -14,8 +14,10 @@ callbacks, nesting of results, the record; see `scheduler`.
 
 from __future__ import annotations
 
+import logging
 import select
 import selectors
+from collections import Counter
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from contextvars import copy_context
@@ -69,6 +71,8 @@ from amorsize_dask.measure.gil import WATCH_INTERVAL_S
 from amorsize_dask.measure.rss import read_rss, trim_rss
 from amorsize_dask.measure.size import measure_pickled
 
+logger = logging.getLogger(__name__)
+
 #: Seconds of a sample from which on its sizes are measured. Shorter ones are cheaper
 #: to run than to pickle, and their real sizes come with the first batch that is sent.
 SIZE_S = 0.0005
@@ -115,6 +119,10 @@ class Execution:
         Called with each worker process that has booted.
     rerun_failed : bool, optional
         Run a task that failed again in the calling thread, for a debugger.
+    retries : int, optional
+        How often a task that has raised is run again.
+    timeout_s : float, optional
+        Seconds after which a task is ended that runs in a worker process.
     modules : sequence of str, optional
         What worker processes that are booted should import.
 
@@ -137,6 +145,8 @@ class Execution:
         observer: TaskObserver | None = None,
         on_worker_ready: Callable[[ProcessWorker], None] = lambda worker: None,
         rerun_failed: bool = False,
+        retries: int = 0,
+        timeout_s: float | None = None,
         modules: Sequence[str] = (),
     ) -> None:
         self.store = Store(tasks)
@@ -152,6 +162,8 @@ class Execution:
         self._mailbox: Mailbox | None = None
         self._threads: dict[int, ThreadWorker] = {}
         self._rerun_failed = rerun_failed
+        self._retries = retries
+        self._n_failed: Counter[int] = Counter()
         self._delay = RunDelay(get_native_id())
         self._resources.callback(self._delay.close)
         self._side = SideWatch()
@@ -168,6 +180,7 @@ class Execution:
             on_worker_ready,
             modules,
             scheduling.budget.limit_bytes,
+            timeout_s,
         )
         self._start_rss = read_rss()
 
@@ -300,7 +313,9 @@ class Execution:
             result = run_batch(items, self.store.values, self._delay)
             self._take_result(result, Lane.INLINE, "caller")
             grown_bytes = self._measure_growth()
-            return [BatchDone(CALLER, result.outcomes, grown_bytes=grown_bytes)]
+            done = BatchDone(CALLER, result.outcomes, grown_bytes=grown_bytes)
+            done.is_partial = result.failure is not None
+            return [done]
         if number == SIDE:
             side = self._threads.get(SIDE) or self._start_thread(SIDE)
             self._side.begin(side, watched=action.watched)
@@ -347,7 +362,8 @@ class Execution:
     def _wait(self) -> list[Event]:
         """Wait until something has happened."""
         while True:
-            timeout_s = self._side.timeout_s()
+            self.processes.end_late()
+            timeout_s = _least(self._side.timeout_s(), self.processes.seconds_left())
             if self._side.is_watching:
                 start = perf_counter()
                 _sleep_until(self._selector, WATCH_INTERVAL_S)
@@ -377,6 +393,7 @@ class Execution:
             self._take_result(result, lane, f"thread {self._threads[number].ident}")
             grown_bytes = self._measure_growth()
             done = BatchDone(number, result.outcomes, grown_bytes=grown_bytes)
+            done.is_partial = result.failure is not None
             if number == SIDE:
                 done.gil_fraction = self._side.end(result.outcomes)
                 done.links = _average(result.links)
@@ -457,7 +474,13 @@ class Execution:
         done.outcomes[0] = done.outcomes[0]._replace(out_bytes=out_bytes)
         return []
 
-    def _fail(self, task: int, error: BaseException, lane: Lane) -> NoReturn:
+    def _fail(self, task: int, error: BaseException, lane: Lane) -> None:
+        """Raise what a task has raised, unless it may be tried again."""
+        self._n_failed[task] += 1
+        if self._n_failed[task] <= self._retries and isinstance(error, Exception):
+            key = self._tasks.keys[task]
+            logger.info("task %r is run again after %r", key, error)
+            return
         if self._rerun_failed:
             self._tasks.nodes[task](self.store.arguments([task]))
         key = self._tasks.keys[task]
@@ -472,7 +495,8 @@ class Execution:
     def _give_up(self, action: GiveUp) -> NoReturn:
         key = self._tasks.keys[action.task]
         if action.kind == "lost":
-            raise WorkerLostError(key, action.reason, action.n_attempts)
+            story = self.processes.story_of(action.task)
+            raise WorkerLostError(key, action.reason, action.n_attempts, story)
         if action.kind == "memory":
             raise MemoryBudgetError(key, action.reason)
         if action.kind == "immovable":
@@ -483,6 +507,10 @@ class Execution:
         n_new = len(self._core.decisions) - len(self.decision_times)
         if n_new:
             self.decision_times += [perf_counter() - self._start] * n_new
+
+
+def _least(*seconds: float | None) -> float | None:
+    return min((s for s in seconds if s is not None), default=None)
 
 
 def _note_held(outcomes: list[Outcome], values: list[Any]) -> None:

@@ -6,6 +6,7 @@ import selectors
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from time import perf_counter
 from typing import Any
 
 from amorsize_dask.core.events import (
@@ -18,7 +19,8 @@ from amorsize_dask.core.events import (
 )
 from amorsize_dask.core.model import Lane
 from amorsize_dask.core.outcome import Outcome
-from amorsize_dask.errors import WorkerStartError
+from amorsize_dask.core.units import format_bytes
+from amorsize_dask.errors import TaskTimeoutError, WorkerStartError
 from amorsize_dask.execute.answer import Report, read_answer
 from amorsize_dask.execute.caller_state import dump_caller_state
 from amorsize_dask.execute.failure import load_failure
@@ -39,7 +41,8 @@ MAX_KEPT_BYTES = 256_000_000
 #: Called with outcomes, the values or where they are, and what names the worker.
 Receive = Callable[[list[Outcome], list[Any], str], None]
 
-#: Called with the number and the exception of a task that raised; doesn't return.
+#: Called with the number and the exception of a task that raised; returns if the task
+#: is to be tried again.
 Fail = Callable[[int, BaseException, Lane], None]
 
 
@@ -70,6 +73,7 @@ class ProcessLane:
         ready: Callable[[ProcessWorker], None],
         modules: Sequence[str] = (),
         limit_bytes: int | None = None,
+        timeout_s: float | None = None,
     ) -> None:
         self._pool = pool
         self._store = store
@@ -78,6 +82,13 @@ class ProcessLane:
         self._fail = fail
         self._ready = ready
         self._modules = modules
+        self._timeout_s = timeout_s
+        # When each worker has begun with its oldest batch.
+        self._begun_at: dict[int, float] = {}
+        self._late: set[int] = set()
+        # What became of the workers that tasks have lost.
+        self._stories: dict[int, list[str]] = {}
+        self._rss_bytes: dict[int, int] = {}
         self._kept_bytes = MAX_KEPT_BYTES
         if limit_bytes is not None:
             self._kept_bytes = min(MAX_KEPT_BYTES, int(KEPT_FRACTION * limit_bytes))
@@ -130,9 +141,32 @@ class ProcessLane:
         if head.spooled is not None:
             parts = []
         worker.channel.send([dump(("run", head))[0], *parts])
+        if not worker.batches:
+            self._begun_at[number] = perf_counter()
         worker.batches.append((tasks, in_bytes))
         self._mind_writing(number, worker)
         return []
+
+    def story_of(self, task: int) -> tuple[str, ...]:
+        """Say what became of the workers that were running a task when they died."""
+        return tuple(self._stories.get(task, ()))
+
+    def seconds_left(self) -> float | None:
+        """Return the seconds until a task has run for too long, if any can."""
+        if self._timeout_s is None or not self._begun_at:
+            return None
+        first = min(self._begun_at.values())
+        return max(0.0, first + self._timeout_s - perf_counter())
+
+    def end_late(self) -> None:
+        """End workers whose task has run for too long; that they are lost follows."""
+        if self._timeout_s is None:
+            return
+        latest = perf_counter() - self._timeout_s
+        for number, begun_at in self._begun_at.items():
+            if begun_at <= latest and number not in self._late:
+                self._late.add(number)
+                self._workers[number].end()
 
     def handle(self, tag: Tag, mask: int) -> list[Event]:
         """Do what a descriptor has become ready for; return what has happened."""
@@ -148,9 +182,27 @@ class ProcessLane:
         if tag.is_sentinel or not worker.channel.is_open:
             self._unwatch(worker)
             del self._workers[tag.worker]
-            worker.batches.clear()
-            events.append(WorkerLost(tag.worker, self._pool.ending(worker)))
+            events.append(self._lose(tag.worker, worker))
         return events
+
+    def _lose(self, number: int, worker: ProcessWorker) -> Event:
+        ending = self._pool.ending(worker)
+        tasks = worker.batches[0][0] if worker.batches else []
+        worker.batches.clear()
+        self._begun_at.pop(number, None)
+        rss_bytes = self._rss_bytes.get(number, worker.rss_bytes)
+        line = (
+            f"process {worker.pid} ended by {ending}, running {len(tasks)} tasks; it "
+            f"had {format_bytes(rss_bytes)} when it was last heard of"
+        )
+        for task in tasks:
+            self._stories.setdefault(task, []).append(line)
+        if number in self._late and tasks:
+            assert self._timeout_s is not None
+            key = self._store.key_of(tasks[0])
+            error = TaskTimeoutError(key, self._timeout_s)
+            self._fail(tasks[0], error, Lane.PROCESSES)
+        return WorkerLost(number, ending)
 
     def release(self) -> None:
         """Give all workers back; those with a batch in flight are killed."""
@@ -185,6 +237,11 @@ class ProcessLane:
         message: list[bytearray],
     ) -> list[Event]:
         tasks, in_bytes = worker.batches.popleft()
+        if worker.batches:
+            self._begun_at[number] = perf_counter()
+        else:
+            del self._begun_at[number]
+        self._rss_bytes[number] = report.rss_bytes
         self.peak_rss_bytes[number] = max(
             self.peak_rss_bytes.get(number, 0), report.peak_rss_bytes
         )
@@ -215,6 +272,7 @@ class ProcessLane:
             BatchDone(
                 number,
                 answer.outcomes,
+                is_partial=answer.failure is not None,
                 in_bytes=in_bytes,
                 grown_bytes=max(0, grown_bytes),
             )

@@ -17,7 +17,9 @@ from amorsize_dask.errors import (
     AmorsizeError,
     ArgumentError,
     LaneError,
+    MemoryBudgetError,
     SerializationError,
+    TaskTimeoutError,
     WorkerLostError,
 )
 
@@ -175,7 +177,9 @@ def test_all_errors_survive_pickling() -> None:
         ArgumentError("max_workers", 0, "expected more"),
         LaneError("load", "no processes"),
         SerializationError(("x", 1), "result", "it is a lock"),
-        WorkerLostError(("x", 1), "SIGKILL", 3),
+        MemoryBudgetError(("x", 1), "it took 3 GB"),
+        TaskTimeoutError(("x", 1), 0.5),
+        WorkerLostError(("x", 1), "SIGKILL", 3, ("process 1", "process 2")),
     ):
         other = pickle.loads(pickle.dumps(error))
         assert type(other) is type(error)

@@ -157,7 +157,6 @@ def test_a_task_that_is_too_large_by_itself(lanes: tuple[str, ...]) -> None:
     with AmorsizeScheduler(memory_limit="20 MB", lanes=lanes) as scheduler:
         with pytest.raises(MemoryBudgetError, match=r"took 30 MB.* of 20 MB") as caught:
             dask.compute(*large, scheduler=scheduler)
-        assert isinstance(caught.value, MemoryError)
         assert "allow_oversized" in str(caught.value)
         # The scheduler goes on.
         assert delayed(len)("ab").compute(scheduler=scheduler) == 2

@@ -106,6 +106,7 @@ class Trouble:
         self.unshippable_tasks = set(chosen.some_below(25, 2))
         self.unshippable_results = set(chosen.some_below(25, 2))
         self.immovable = set(chosen.some_below(25, 2))
+        self.n_failures = chosen.of([0, 0, 2, 9])
 
 
 @dataclass
@@ -398,6 +399,11 @@ class FakeEdge:
             stuck = sorted(trouble.immovable.intersection(batch))
             events += [Immovable(task, "no") for task in stuck]
         tasks = [task for task in batch if task not in refused]
+        is_partial = bool(trouble.n_failures) and self.choose(3) == 1
+        if is_partial:
+            # One has raised, and is tried again with those after it.
+            trouble.n_failures -= 1
+            tasks = tasks[: self.choose(len(tasks) + 1)]
         for task in tasks:
             assert task not in self.finished
             self.finished.add(task)
@@ -412,7 +418,9 @@ class FakeEdge:
             for task in tasks
         ]
         gil_fraction = self.gil_fraction if number == SIDE else None
-        done = BatchDone(number, outcomes, gil_fraction, 100 * len(batch))
+        done = BatchDone(
+            number, outcomes, gil_fraction, is_partial, in_bytes=100 * len(batch)
+        )
         if number == SIDE and self.graph.tail_stage:
             # It waits and then computes, or it doesn't.
             half_s = self.seconds / 2
