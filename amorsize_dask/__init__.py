@@ -17,6 +17,11 @@ from typing import TYPE_CHECKING, Any
 from amorsize_dask.imported import when_imported
 
 if TYPE_CHECKING:
+    from amorsize_dask.batches import (
+        estimate_safe_batch_size,
+        optimize_streaming,
+        process_in_batches,
+    )
     from amorsize_dask.errors import (
         AmorsizeError,
         ArgumentError,
@@ -43,6 +48,9 @@ _HOMES = {
     "WorkerLostError": "errors",
     "WorkerStartError": "errors",
     "amorsize_scheduler": "scheduler",
+    "estimate_safe_batch_size": "batches",
+    "optimize_streaming": "batches",
+    "process_in_batches": "batches",
 }
 
 __all__ = [
@@ -56,6 +64,9 @@ __all__ = [
     "WorkerLostError",
     "WorkerStartError",
     "amorsize_scheduler",
+    "estimate_safe_batch_size",
+    "optimize_streaming",
+    "process_in_batches",
 ]
 
 

@@ -177,7 +177,9 @@ class AmorsizeScheduler:
                 execution.run()
             return nest(keys, execution.store.find)
 
-    def stream(self, collection: Any, *, ordered: bool = True) -> Iterator[Any]:
+    def stream(
+        self, collection: Any, *, ordered: bool = True
+    ) -> Generator[Any, None, None]:
         """Compute a collection and yield its results as they finish.
 
         At no time more is held in memory than `memory_limit` allows, however slow the
@@ -194,7 +196,7 @@ class AmorsizeScheduler:
 
         Returns
         -------
-        iterator
+        generator
             Of a bag its items. Of anything else the value of each partition: of
             delayed their values, of an array its blocks. A value is let go when the
             next one is asked for.

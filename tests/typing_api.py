@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator
 from typing import Any, assert_type
 
 import dask.bag as db
@@ -20,7 +20,9 @@ chosen = AmorsizeScheduler(
     isolate=True,
     allow_oversized=True,
 )
-assert_type(default.stream(db.from_sequence([1, 2]), ordered=False), Iterator[Any])
+assert_type(
+    default.stream(db.from_sequence([1, 2]), ordered=False), Generator[Any, None, None]
+)
 in_bytes = AmorsizeScheduler(memory_limit=2_000_000_000, max_workers=None)
 
 with AmorsizeScheduler(lanes=["threads"]) as scheduler:

@@ -48,7 +48,7 @@ class Budget:
     running_bytes : float
         What the running tasks are expected to take.
     grown_bytes : float
-        What worker processes keep beyond what they had when they were up.
+        What worker processes take by themselves, and what the caller keeps.
     peak_bytes : float
         The largest sum of these so far.
     """

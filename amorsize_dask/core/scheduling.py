@@ -37,6 +37,7 @@ from amorsize_dask.core.events import (
 from amorsize_dask.core.feeding import Feeding
 from amorsize_dask.core.graph import Graph, GraphState
 from amorsize_dask.core.model import CALLER_LANES, Decision, Lane, Limits, Machine
+from amorsize_dask.core.placement import WORKER_BYTES
 from amorsize_dask.core.placing import Placing
 from amorsize_dask.core.stage import Stage
 from amorsize_dask.core.workers import Workers
@@ -144,6 +145,8 @@ class Scheduling:
                 self._glimpse(event)
             case WorkerReady():
                 self._workers.set_up(event.worker)
+                if self._workers[event.worker].lane is Lane.PROCESSES:
+                    self.budget.note_growth(event.worker, WORKER_BYTES)
             case Unshippable():
                 self._bar(event)
             case Immovable():
@@ -200,7 +203,7 @@ class Scheduling:
             self._placing.look_again(number)
         self._drop(dropped)
         if lane is Lane.PROCESSES:
-            self.budget.note_growth(event.worker, event.grown_bytes)
+            self.budget.note_growth(event.worker, WORKER_BYTES + event.grown_bytes)
         else:
             self.budget.note_caller_growth(event.grown_bytes)
 

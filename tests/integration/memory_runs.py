@@ -1,4 +1,7 @@
-"""Runs whose memory is looked at: `python memory_runs.py <name> <lanes>`."""
+"""Runs whose memory is looked at.
+
+`python memory_runs.py <name> <lane> ... [auto <number of tasks>]`
+"""
 
 from __future__ import annotations
 
@@ -71,7 +74,12 @@ RUNS: dict[str, Callable[[AmorsizeScheduler], bool]] = {
 
 
 def main(name: str, *lanes: str) -> None:
-    with AmorsizeScheduler(lanes=lanes, memory_limit=LIMIT_BYTES) as scheduler:
+    global N_TASKS
+    limit: int | str = LIMIT_BYTES
+    if "auto" in lanes:
+        *lanes, limit, n_tasks = lanes  # type: ignore[assignment]
+        N_TASKS = int(n_tasks)
+    with AmorsizeScheduler(lanes=lanes, memory_limit=limit) as scheduler:
         # What is idle doesn't count: imports and workers that are up.
         small = [delayed(np.full)(1000, i) for i in range(4)]
         dask.compute(*small, scheduler=scheduler)
