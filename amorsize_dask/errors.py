@@ -86,6 +86,22 @@ class MemoryBudgetError(AmorsizeError):
         )
 
 
+class ResultLostError(AmorsizeError):
+    """A result that was in a spool file which someone has removed or cut short."""
+
+    key: Any
+    path: str
+
+    def __init__(self, key: Any, path: str, reason: str) -> None:
+        super().__init__(
+            f"The result of task {key!r} was in {path}, which can't be read any more: "
+            f"{reason}. Let Dask's setting temporary-directory name a folder that "
+            "nothing cleans up while a run lasts.",
+            key=key,
+            path=path,
+        )
+
+
 class SerializationError(AmorsizeError):
     """A task or its error can't cross the border between two processes.
 

@@ -10,19 +10,24 @@ import weakref
 from collections.abc import Generator, Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import replace
-from math import isfinite
-from operator import index
 from time import perf_counter
 from typing import Any, Self
 
 import dask
-from dask.utils import parse_bytes, parse_timedelta
 
 from amorsize_dask import config
+from amorsize_dask.arguments import (
+    check_idle_timeout,
+    check_lanes,
+    check_max_workers,
+    check_memory_limit,
+    check_retries,
+    check_seconds,
+    check_timeout,
+)
 from amorsize_dask.callbacks import Observers, observe
 from amorsize_dask.core.model import CALLER_LANES, Lane, Limits, Machine
 from amorsize_dask.core.scheduling import Scheduling
-from amorsize_dask.errors import ArgumentError
 from amorsize_dask.execute import worker
 from amorsize_dask.execute.calibration import Calibration
 from amorsize_dask.execute.delivery import Delivery
@@ -118,23 +123,23 @@ class AmorsizeScheduler:
             retries,
             task_timeout,
         )
-        self._retries = _check_retries(retries)
-        self._timeout_s = _check_timeout(task_timeout, lanes)
-        self._memory_limit = _check_memory_limit(memory_limit)
+        self._retries = check_retries(retries)
+        self._timeout_s = check_timeout(task_timeout, lanes)
+        self._memory_limit = check_memory_limit(memory_limit)
         self._limits = Limits(
-            lanes=_check_lanes(lanes),
-            max_workers=_check_max_workers("max_workers", max_workers),
+            lanes=check_lanes(lanes),
+            max_workers=check_max_workers("max_workers", max_workers),
             # A task in this process can't be ended.
             isolate=bool(isolate) or task_timeout is not None,
             max_batch_size=None if task_timeout is None else 1,
             allow_oversized=bool(allow_oversized),
-            target_batch_s=_check_seconds(
+            target_batch_s=check_seconds(
                 "target_batch_duration", target_batch_duration
             ),
         )
         self._pool = WorkerPool(
             choose_start_method(config.get("start-method")),
-            _check_idle_timeout(config.get("idle-timeout")),
+            check_idle_timeout(config.get("idle-timeout")),
         )
         self._calibration = Calibration()
         self._close = weakref.finalize(self, self._pool.close)
@@ -282,7 +287,7 @@ class AmorsizeScheduler:
             observer=observers if observers.wants_tasks else None,
             on_worker_ready=self._calibration.note_ready,
             rerun_failed=_wants_rerun(kwargs),
-            retries=_check_retries(kwargs.get("retries", self._retries)),
+            retries=check_retries(kwargs.get("retries", self._retries)),
             timeout_s=self._timeout_s,
             modules=modules,
         )
@@ -309,7 +314,7 @@ class AmorsizeScheduler:
         if n_workers is None:
             n_workers = dask.config.get("num_workers", None)
         if n_workers is not None:
-            n_workers = _check_max_workers("num_workers", n_workers)
+            n_workers = check_max_workers("num_workers", n_workers)
             limits = replace(limits, max_workers=n_workers)
         if worker.is_worker or not has_processes():
             # A worker's tasks must not start workers in turn.
@@ -353,98 +358,6 @@ def _wants_rerun(kwargs: dict[str, Any]) -> bool:
     if rerun is None:
         rerun = dask.config.get("rerun_exceptions_locally", False)
     return bool(rerun)
-
-
-def _check_lanes(lanes: Iterable[str]) -> tuple[Lane, ...]:
-    if isinstance(lanes, str):
-        lanes = (lanes,)
-    expected = f"expected one or more of {', '.join(repr(str(lane)) for lane in Lane)}"
-    try:
-        checked = tuple(Lane(lane) for lane in lanes)
-    except (ValueError, TypeError) as error:
-        raise ArgumentError("lanes", lanes, expected) from error
-    if not checked:
-        raise ArgumentError("lanes", lanes, expected)
-    return checked
-
-
-def _check_max_workers(name: str, value: Any) -> int | None:
-    if value is None:
-        return None
-    expected = "expected a whole number, 1 or more"
-    try:
-        n_workers = index(value)
-    except TypeError as error:
-        raise ArgumentError(name, value, expected) from error
-    if n_workers < 1 or isinstance(value, bool):
-        raise ArgumentError(name, value, expected)
-    return n_workers
-
-
-def _check_retries(value: Any) -> int:
-    expected = "expected a whole number, 0 or more"
-    try:
-        retries = index(value)
-    except TypeError as error:
-        raise ArgumentError("retries", value, expected) from error
-    if retries < 0 or isinstance(value, bool):
-        raise ArgumentError("retries", value, expected)
-    return retries
-
-
-def _check_timeout(value: Any, lanes: Iterable[str]) -> float | None:
-    if value is None:
-        return None
-    seconds = _check_seconds("task_timeout", value)
-    if Lane.PROCESSES not in _check_lanes(lanes) or not has_processes():
-        expected = "only worker processes can be ended, and they aren't to be had"
-        raise ArgumentError("task_timeout", value, expected)
-    return seconds
-
-
-def _check_memory_limit(value: Any) -> int | float | None:
-    """Return bytes, a fraction of the available memory, or ``None`` for "auto"."""
-    expected = (
-        "expected 'auto', bytes such as 4_000_000_000 or '4 GB', or a fraction of the "
-        "available memory above 0 and up to 1.0"
-    )
-    if value == "auto":
-        return None
-    if isinstance(value, float) and 0 < value <= 1:
-        return value
-    if isinstance(value, str):
-        try:
-            value = parse_bytes(value)
-        except ValueError as error:
-            raise ArgumentError("memory_limit", value, expected) from error
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        raise ArgumentError("memory_limit", value, expected)
-    if not (isfinite(value) and value > 1):
-        raise ArgumentError("memory_limit", value, expected)
-    return int(value)
-
-
-def _check_idle_timeout(value: Any) -> float | None:
-    """Return seconds, or ``None`` for never."""
-    if value is None:
-        return None
-    expected = "expected a time above 0 such as '5 minutes', or null"
-    try:
-        seconds = parse_timedelta(value) if isinstance(value, str | int | float) else 0
-    except (ValueError, KeyError):
-        seconds = 0  # a negative number, or a text that isn't a time
-    if not seconds > 0:
-        raise ArgumentError("amorsize.idle-timeout", value, expected)
-    return float(seconds)
-
-
-def _check_seconds(name: str, value: Any) -> float:
-    expected = "expected seconds above 0"
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        raise ArgumentError(name, value, expected)
-    if not value > 0:
-        raise ArgumentError(name, value, expected)
-    return float(value)
 
 
 #: The ready instance.

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from bisect import bisect_right
-from itertools import accumulate
 from math import ceil
 
 from amorsize_dask.core.batching import choose_batch_size
@@ -13,15 +11,13 @@ from amorsize_dask.core.events import (
     SIDE,
     Action,
     Cut,
-    GiveUp,
     Run,
-    Spill,
     StartWorkers,
 )
+from amorsize_dask.core.fitting import Fitting
 from amorsize_dask.core.graph import GraphState
-from amorsize_dask.core.model import CALLER_LANES, Lane, Limits, Machine
+from amorsize_dask.core.model import Lane, Limits, Machine
 from amorsize_dask.core.placing import Placing
-from amorsize_dask.core.units import format_bytes
 from amorsize_dask.core.workers import MAX_DEPTH, Workers
 
 #: Seconds of work that the caller takes at once. Smaller: a hand-over every few tasks;
@@ -42,10 +38,6 @@ SHORT_S = 0.0005
 #: large results are consumed before the next slice makes more. Smaller: hand-overs;
 #: larger: memory that depth-first order would not have needed.
 SLICE_BYTES = 16e6
-
-#: Most tasks of a batch for which it is looked at what they read back from disk.
-#: Smaller: batches are cut short; larger: looking takes longer than it saves.
-MAX_LOOKED = 1000
 
 #: Seconds of tasks to watch to know a stage's GIL share. Smaller: a few wake-ups
 #: decide, and noise with them; larger: workers start later.
@@ -95,7 +87,7 @@ class Feeding:
         self._stage_of = graph.stage_of
         self._workers = workers
         self._placing = placing
-        self._budget = budget
+        self._fitting = Fitting(graph, placing.stages, budget, limits)
         self._machine = machine
         self._limits = limits
         self._allowed = limits.allowed_lanes
@@ -161,7 +153,8 @@ class Feeding:
             n = ceil(min(WATCH_S / stage.statistics.mean_s, n_ready / 4))
         may_cut = self._are_few(number)
         size = self._graph.n_items(ready[number].head)
-        n = self._fit(number, n, Lane.INLINE, least=1 if may_cut else size)
+        least = 1 if may_cut else size
+        n = self._fitting.fit(number, n, Lane.INLINE, self._actions, least)
         if not n:
             return
         stage.sampling = True
@@ -232,7 +225,7 @@ class Feeding:
                     n = self._batch_size(number, lane)
                     if depth and not self._may_queue(number, lane, n):
                         break
-                    n = self._fit(number, n, lane)
+                    n = self._fitting.fit(number, n, lane, self._actions)
                     if n:
                         self._run(worker, number, self._take(number, n, may_cut=True))
                         break
@@ -365,12 +358,14 @@ class Feeding:
             first = min(numbers, key=lambda number: ready[number].head)
             size = self._graph.n_items(ready[first].head)
             n_tasks = len(ready[first])
-            n = self._fit(first, size * n_tasks, Lane.INLINE, least=size) // size
+            n_items = size * n_tasks
+            n = self._fitting.fit(first, n_items, Lane.INLINE, self._actions, size)
+            n //= size
             if not n:
                 return [], 0.0
-            if n < n_tasks or self._budget.has_spilled:
+            if n < n_tasks or self._fitting.has_spilled:
                 numbers, most = {first}, min(most, n)
-            left_bytes = min(left_bytes, max(1.0, self._budget.room_bytes))
+            left_bytes = min(left_bytes, max(1.0, self._fitting.room_bytes))
         heads = sorted((ready[number].head, number) for number in numbers)
         while heads and len(tasks) < most and left_s > 0 and left_bytes > 0:
             _, number = heads.pop(0)
@@ -400,105 +395,6 @@ class Feeding:
             return CALLER_SLICE_S, SLICE_BYTES
         return max(statistics.mean_s, 1e-9), max(statistics.out_bytes, 1.0)
 
-    # -- memory ---------------------------------------------------------------------
-
-    def _fit(self, number: int, n: int, lane: Lane, least: int = 1) -> int:
-        """Return how many of `n` items of a stage may be started as one batch.
-
-        It is a multiple of `least`. Where memory is short and no one is about to free
-        some, results that are needed later go to disk. If that doesn't help it is none,
-        as long as something is in flight.
-        """
-        own_bytes, each_bytes = self._bytes_of(number, lane)
-        read_bytes = self._bytes_to_load(number, n, lane)
-        n_units = min(n // least, len(read_bytes) or n) or 1
-
-        def need(n_units: int) -> float:
-            read = read_bytes[min(n_units, len(read_bytes)) - 1] if read_bytes else 0.0
-            return own_bytes + n_units * least * each_bytes + read
-
-        budget = self._budget
-        if need(n_units) <= budget.room_bytes:
-            return n_units * least
-        is_waiting = self._graph.n_in_flight and budget.is_about_to_free()
-        if need(1) > budget.room_bytes and not is_waiting:
-            head = self._graph.ready[number].head
-            spilled = budget.spill(need(1), kept=self._graph.dependencies[head])
-            if spilled:
-                self._actions.append(Spill(spilled))
-            read_bytes = self._bytes_to_load(number, n_units, lane)
-        n_units = bisect_right(range(1, n_units + 1), budget.room_bytes, key=need)
-        if n_units or self._graph.n_in_flight:
-            return n_units * least
-        self._refuse_oversized(number)
-        return least
-
-    def _bytes_to_load(self, number: int, n: int, lane: Lane) -> list[float]:
-        """Return what has to be loaded for the first task, the first two, ...
-
-        Nothing if there are no large results.
-        """
-        budget, seen = self._budget, set[int]()
-        has_any = budget.has_spilled if lane in CALLER_LANES else budget.has_large
-        if not has_any:
-            return []
-        tasks = self._graph.ready[number].lowest(min(n, MAX_LOOKED))
-        return list(accumulate(self._load_bytes([task], lane, seen) for task in tasks))
-
-    def _load_bytes(self, tasks: list[int], lane: Lane, seen: set[int]) -> float:
-        """Return what has to be loaded for tasks, without what was seen before.
-
-        In this process that is what was on disk; in another one it is all.
-        """
-        dependencies = self._graph.dependencies
-        needed = {d for task in tasks for d in dependencies[task]} - seen
-        seen |= needed
-        if lane in CALLER_LANES:
-            return self._budget.bytes_on_disk(needed)
-        return self._budget.bytes_of_large(needed)
-
-    def _bytes_of(self, number: int, lane: Lane) -> tuple[float, float]:
-        """Return what a batch takes however long it is, and for each of its items."""
-        statistics = self._placing.stages[number].statistics
-        own_bytes, each_bytes = statistics.peak_bytes, statistics.out_bytes
-        if lane is Lane.PROCESSES:
-            # A result is in the worker and in a file while it is written.
-            own_bytes += each_bytes
-        return own_bytes, each_bytes
-
-    def _expect_bytes(self, tasks: list[int], stage: int, lane: Lane) -> float:
-        """Return what a batch is expected to take; `stage` is -1 if it has several."""
-        n_items: dict[int, int] = {}
-        if stage >= 0:
-            n_items[stage] = sum(map(self._graph.n_items, tasks))
-        else:
-            for task in tasks:
-                number = self._stage_of[task]
-                n_items[number] = n_items.get(number, 0) + self._graph.n_items(task)
-        most_bytes = total_bytes = 0.0
-        for number, n in n_items.items():
-            own_bytes, each_bytes = self._bytes_of(number, lane)
-            most_bytes = max(most_bytes, own_bytes)
-            total_bytes += n * each_bytes
-        if lane is Lane.PROCESSES and self._budget.has_large:
-            total_bytes += self._load_bytes(tasks, lane, set())
-        return most_bytes + total_bytes
-
-    def _refuse_oversized(self, number: int) -> None:
-        """Give up if a task of a stage by itself takes more than the user allows."""
-        statistics = self._placing.stages[number].statistics
-        own_bytes = max(statistics.peak_bytes, statistics.out_bytes)
-        limit_bytes = self._limits.memory_limit_bytes
-        if limit_bytes is None or own_bytes <= limit_bytes:
-            return
-        if not self._limits.allow_oversized:
-            reason = (
-                f"one like it took {format_bytes(own_bytes)}, of "
-                f"{format_bytes(limit_bytes)} that the run may take"
-            )
-            task = self._graph.ready[number].head
-            self._actions.append(GiveUp(task, "memory", reason, 0))
-
     # -- small things ---------------------------------------------------------------
 
     def _take(
@@ -524,13 +420,7 @@ class Feeding:
             self._side_stages = {self._stage_of[task] for task in tasks}
         if worker <= SIDE:
             self._began_crowded[worker] = self._has_crowd(tasks[0])
-        lane = self._workers[worker].lane
-        dependencies = self._graph.dependencies
-        self._budget.begin(
-            worker,
-            self._expect_bytes(tasks, stage, lane),
-            (d for t in tasks for d in dependencies[t]) if lane in CALLER_LANES else (),
-        )
+        self._fitting.begin(worker, tasks, stage, self._workers[worker].lane)
         self._actions.append(Run(worker, tasks, watched))
 
     def _cap(self, n: int) -> int:

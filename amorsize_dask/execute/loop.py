@@ -25,9 +25,6 @@ from threading import get_native_id
 from time import perf_counter, sleep
 from typing import Any, NoReturn, Protocol, assert_never
 
-from dask.sizeof import sizeof
-
-from amorsize_dask.core.budget import LARGE_BYTES
 from amorsize_dask.core.events import (
     CALLER,
     SIDE,
@@ -37,7 +34,6 @@ from amorsize_dask.core.events import (
     Drop,
     Event,
     GiveUp,
-    Immovable,
     Run,
     Spill,
     SpillFailed,
@@ -63,33 +59,13 @@ from amorsize_dask.execute.inner_threads import limit_inner_threads
 from amorsize_dask.execute.pool import ProcessWorker, WorkerPool
 from amorsize_dask.execute.processes import ProcessLane, Tag
 from amorsize_dask.execute.side import SideWatch
-from amorsize_dask.execute.spool import Spooled
+from amorsize_dask.execute.sizing import Sizing, note_held
 from amorsize_dask.execute.store import Store
 from amorsize_dask.execute.threads import Mailbox, ThreadWorker
 from amorsize_dask.measure.clock import RunDelay
 from amorsize_dask.measure.gil import WATCH_INTERVAL_S
-from amorsize_dask.measure.rss import read_rss, trim_rss
-from amorsize_dask.measure.size import measure_pickled
 
 logger = logging.getLogger(__name__)
-
-#: Seconds of a sample from which on its sizes are measured. Shorter ones are cheaper
-#: to run than to pickle, and their real sizes come with the first batch that is sent.
-SIZE_S = 0.0005
-
-#: Bytes of a pickled result from which on it is looked at how many more it takes as an
-#: object. Smaller: looking takes longer than making it; larger: results of which
-#: thousands are held aren't counted as what they are.
-PICKLED_BYTES = 1000
-
-
-#: Share of the memory limit that must be taken before this process looks at what it
-#: really has. Smaller: it looks for nothing; larger: it looks too late.
-NEAR_FRACTION = 0.25
-
-#: Share of the limit by which it may have more than is known of before it gives back
-#: what it has freed. Smaller: that takes time, for little; larger: it has no room.
-TRIM_FRACTION = 0.05
 
 
 class TaskObserver(Protocol):
@@ -150,6 +126,7 @@ class Execution:
         modules: Sequence[str] = (),
     ) -> None:
         self.store = Store(tasks)
+        self._sizing = Sizing(tasks, self.store, scheduling.budget)
         self.decision_times: list[float] = []
         self.n_workers: dict[Lane, int] = dict.fromkeys(Lane, 0)
         self._tasks = tasks
@@ -168,9 +145,6 @@ class Execution:
         self._resources.callback(self._delay.close)
         self._side = SideWatch()
         self._delivery: Delivery | None = None
-        # Stages whose results are large, and those whose tasks were pickled.
-        self._large: set[int] = set()
-        self._weighed: set[int] = set()
         self.processes = ProcessLane(
             pool,
             self.store,
@@ -182,7 +156,6 @@ class Execution:
             scheduling.budget.limit_bytes,
             timeout_s,
         )
-        self._start_rss = read_rss()
 
     def run(self) -> None:
         """Run all tasks; afterwards `store` has the wanted values.
@@ -312,7 +285,7 @@ class Execution:
             items = self.store.items(tasks)
             result = run_batch(items, self.store.values, self._delay)
             self._take_result(result, Lane.INLINE, "caller")
-            grown_bytes = self._measure_growth()
+            grown_bytes = self._sizing.measure_growth()
             done = BatchDone(CALLER, result.outcomes, grown_bytes=grown_bytes)
             done.is_partial = result.failure is not None
             return [done]
@@ -391,32 +364,21 @@ class Execution:
         for number, result in self._mailbox.take():
             lane = Lane.INLINE if number == SIDE else Lane.THREADS
             self._take_result(result, lane, f"thread {self._threads[number].ident}")
-            grown_bytes = self._measure_growth()
+            grown_bytes = self._sizing.measure_growth()
             done = BatchDone(number, result.outcomes, grown_bytes=grown_bytes)
             done.is_partial = result.failure is not None
             if number == SIDE:
                 done.gil_fraction = self._side.end(result.outcomes)
                 done.links = _average(result.links)
-                events += self._measure_sizes(done, result)
+                events += self._sizing.measure_sample(done, result)
             events.append(done)
         return events
 
     # -- results --------------------------------------------------------------------
 
     def _take_result(self, result: BatchResult, lane: Lane, worker_id: str) -> None:
-        stage_of = self._tasks.stage_of
+        self._sizing.measure_results(result)
         numbers = [outcome.task for outcome in result.outcomes]
-        # Of small results one in each batch is measured, of large ones each is. What
-        # it takes in memory has to do for what it would as a pickle.
-        seen: set[int] = set()
-        for i, task in enumerate(numbers):
-            stage = stage_of[task]
-            if stage not in seen or stage in self._large:
-                seen.add(stage)
-                size = sizeof(result.values[i])
-                result.outcomes[i] = result.outcomes[i]._replace(out_bytes=size)
-                if size >= LARGE_BYTES:
-                    self._large.add(stage)
         self.store.put_all(numbers, result.values)
         if self._delivery is not None:
             self._delivery.note(numbers)
@@ -430,7 +392,7 @@ class Execution:
         self, outcomes: list[Outcome], values: list[Any], worker_id: str
     ) -> None:
         """Keep what a worker process has made, or where it is."""
-        _note_held(outcomes, values)
+        note_held(outcomes, values)
         if self._delivery is not None:
             self._delivery.note(outcome.task for outcome in outcomes)
         for outcome, value in zip(outcomes, values, strict=True):
@@ -438,41 +400,6 @@ class Execution:
             if self._observer is not None:
                 value = self.store.read(outcome.task)
                 self._observer.posttask(outcome.task, value, worker_id)
-
-    def _measure_growth(self) -> int:
-        """Return the bytes that this process has more than in the beginning.
-
-        0 as long as they don't matter.
-        """
-        budget = self._core.budget
-        if budget.taken_bytes < NEAR_FRACTION * budget.limit_bytes:
-            return 0
-        known = budget.held_bytes + budget.running_bytes
-        grown = read_rss() - self._start_rss
-        if grown > known + TRIM_FRACTION * budget.limit_bytes:
-            trim_rss()
-            grown = read_rss() - self._start_rss
-        return max(0, grown)
-
-    def _measure_sizes(self, done: BatchDone, result: BatchResult) -> list[Event]:
-        """Measure what it would cost to run a sampled task elsewhere, on the first."""
-        if not done.outcomes or done.outcomes[0].seconds < SIZE_S:
-            return []
-        stage = self._tasks.stage_of[done.outcomes[0].task]
-        if stage in self._weighed:
-            return []
-        self._weighed.add(stage)
-        task = done.outcomes[0].task
-        sent = self.store.items([task]), self.store.arguments([task])
-        try:
-            in_bytes = measure_pickled(sent).n_bytes
-            out_bytes = measure_pickled(result.values[0]).n_bytes
-        except Exception as error:
-            reason = f"it can't be pickled: {type(error).__name__}: {error}"
-            return [Immovable(task, reason)]
-        done.in_bytes = in_bytes * len(done.outcomes)
-        done.outcomes[0] = done.outcomes[0]._replace(out_bytes=out_bytes)
-        return []
 
     def _fail(self, task: int, error: BaseException, lane: Lane) -> None:
         """Raise what a task has raised, unless it may be tried again."""
@@ -511,22 +438,6 @@ class Execution:
 
 def _least(*seconds: float | None) -> float | None:
     return min((s for s in seconds if s is not None), default=None)
-
-
-def _note_held(outcomes: list[Outcome], values: list[Any]) -> None:
-    """Note what values take that aren't in files, by the largest of them."""
-    sizes = {
-        i: outcome.out_bytes
-        for i, outcome in enumerate(outcomes)
-        if outcome.out_bytes is not None
-        and outcome.out_bytes >= PICKLED_BYTES
-        and not isinstance(values[i], Spooled)
-    }
-    if sizes:
-        largest = max(sizes, key=lambda i: sizes[i])
-        ratio = sizeof(values[largest]) / sizes[largest]
-        for i, n_bytes in sizes.items():
-            outcomes[i] = outcomes[i]._replace(held_bytes=int(ratio * n_bytes))
 
 
 def _average(

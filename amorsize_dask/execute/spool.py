@@ -55,6 +55,8 @@ class SpoolPlace(NamedTuple):
     """
 
     folders: tuple[str, ...] = ()
+    #: How many of these, the first ones, are in memory.
+    n_in_memory: int = 0
 
     def write(self, parts: Sequence[Part]) -> Spooled | None:
         """Write a payload.
@@ -78,8 +80,7 @@ class SpoolPlace(NamedTuple):
     @property
     def on_disk(self) -> SpoolPlace:
         """The places that take no memory."""
-        kept = (f for f in self.folders if not Path(f).is_relative_to(SHARED_MEMORY))
-        return SpoolPlace(tuple(kept))
+        return SpoolPlace(self.folders[self.n_in_memory :])
 
     def remove(self) -> None:
         """Remove all files; who has mapped one keeps what is in it."""

@@ -15,8 +15,10 @@ import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import suppress
+from functools import cache
 from pathlib import Path
 
+import psutil
 from dask import config
 
 from amorsize_dask.execute import spool
@@ -31,6 +33,12 @@ logger = logging.getLogger(__name__)
 #: Seconds after which a folder without a lock is taken for left over. Smaller: another
 #: process may be about to make it; larger: what was left over stays that much longer.
 STALE_S = 600.0
+
+#: File systems that are kept in memory. Some systems have one for temporary files.
+MEMORY_FILE_SYSTEMS = ("tmpfs", "ramfs")
+
+#: Where temporary files are then that should go to disk.
+LASTING = Path("/var/tmp")
 
 _PREFIX = "amorsize-"
 
@@ -48,19 +56,21 @@ class SpoolFolder:
 
     def __init__(self) -> None:
         self._locks: list[int] = []
-        folders = []
+        in_memory: list[str] = []
+        on_disk: list[str] = []
         for root in _find_roots():
             folder = root / f"{_PREFIX}{os.getuid()}-{secrets.token_hex(8)}"
             try:
                 folder.mkdir(mode=0o700)
-                folders.append(str(folder))
+                kind = in_memory if _is_in_memory(root) else on_disk
+                kind.append(str(folder))
                 self._locks.append(_lock(folder))
             except OSError as error:
                 logger.debug("no spool files in %s: %r", root, error)
             if root not in _swept:
                 _swept.add(root)
                 _remove_stale(root)
-        self.place = spool.SpoolPlace(tuple(folders))
+        self.place = spool.SpoolPlace((*in_memory, *on_disk), len(in_memory))
 
     def close(self) -> None:
         """Remove what is left."""
@@ -78,7 +88,25 @@ def _find_roots() -> Iterator[Path]:
     shared = spool.SHARED_MEMORY
     if shared.is_dir() and os.access(shared, os.W_OK | os.X_OK):
         yield shared
-    yield Path(config.get("temporary-directory", None) or tempfile.gettempdir())
+    chosen = config.get("temporary-directory", None)
+    disk = Path(chosen or tempfile.gettempdir())
+    if chosen is None and _is_in_memory(disk) and os.access(LASTING, os.W_OK | os.X_OK):
+        disk = LASTING
+    yield disk
+
+
+@cache
+def _is_in_memory(folder: Path) -> bool:
+    """Whether what is written to a folder takes memory, and no disk."""
+    if folder == spool.SHARED_MEMORY:
+        return True
+    kinds = {
+        Path(mount.mountpoint): mount.fstype
+        for mount in psutil.disk_partitions(all=True)
+    }
+    whole = folder.resolve()
+    places = (whole, *whole.parents)
+    return next((kinds[p] for p in places if p in kinds), "") in MEMORY_FILE_SYSTEMS
 
 
 def _lock(folder: Path) -> int:

@@ -8,6 +8,7 @@ from typing import Any
 
 from dask.sizeof import sizeof
 
+from amorsize_dask.errors import ResultLostError
 from amorsize_dask.execute.batch import Item
 from amorsize_dask.execute.graph import TaskGraph
 from amorsize_dask.execute.node import Key
@@ -165,7 +166,12 @@ class Store:
 
     def _read(self, keys: Iterable[Key]) -> None:
         for key in self._unread.intersection(keys):
-            self.values[key] = load(read_parts(self._spooled[key]))
+            spooled = self._spooled[key]
+            try:
+                parts = read_parts(spooled)
+            except (OSError, ValueError) as error:
+                raise ResultLostError(key, spooled.path, str(error)) from error
+            self.values[key] = load(parts)
             self._unread.discard(key)
 
     def find(self, key: Key) -> Any:

@@ -51,7 +51,7 @@ GLIMPSE_S = 0.03
 SHORTEST_WATCH_S = 0.002
 
 #: Seconds of a watched task from which on its result's size is measured. As
-#: `execute.loop` has it.
+#: `execute.sizing` has it.
 SIZE_S = 0.0005
 
 _NO_LIMITS = Limits()

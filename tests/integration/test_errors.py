@@ -18,6 +18,7 @@ from amorsize_dask.errors import (
     ArgumentError,
     LaneError,
     MemoryBudgetError,
+    ResultLostError,
     SerializationError,
     TaskTimeoutError,
     WorkerLostError,
@@ -178,6 +179,7 @@ def test_all_errors_survive_pickling() -> None:
         LaneError("load", "no processes"),
         SerializationError(("x", 1), "result", "it is a lock"),
         MemoryBudgetError(("x", 1), "it took 3 GB"),
+        ResultLostError(("x", 1), "/tmp/file", "no such file"),
         TaskTimeoutError(("x", 1), 0.5),
         WorkerLostError(("x", 1), "SIGKILL", 3, ("process 1", "process 2")),
     ):

@@ -6,11 +6,14 @@ import os
 import stat
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
+import psutil
 import pytest
 from dask import config
 from hypothesis import given
@@ -156,6 +159,37 @@ def test_nowhere_to_write() -> None:
     """Then the caller and the worker have their pipe."""
     assert SpoolPlace().write(dump(1)) is None
     assert SpoolPlace(("/nonexistent",)).write(dump(1)) is None
+
+
+def test_temporary_files_that_are_kept_in_memory(
+    roots: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Then what should go to disk is where files last, if the user hasn't chosen."""
+    lasting = tmp_path / "lasting"
+    lasting.mkdir()
+    mounts = {tmp_path: "ext4", roots[1]: "tmpfs"}
+    monkeypatch.setattr(
+        psutil,
+        "disk_partitions",
+        lambda all: [
+            SimpleNamespace(mountpoint=str(path), fstype=kind)
+            for path, kind in mounts.items()
+        ],
+    )
+    monkeypatch.setattr(spool_folder, "LASTING", lasting)
+    monkeypatch.setattr(tempfile, "tempdir", str(roots[1] / "deeper"))
+    (roots[1] / "deeper").mkdir()
+    spool_folder._is_in_memory.cache_clear()
+    with config.set({"temporary-directory": None}):
+        folder = SpoolFolder()
+        assert [Path(f).parent for f in folder.place.folders] == [roots[0], lasting]
+        assert [Path(f).parent for f in folder.place.on_disk.folders] == [lasting]
+        folder.close()
+    with config.set({"temporary-directory": str(roots[1])}):
+        folder = SpoolFolder()
+        assert folder.place.on_disk.folders == ()
+        folder.close()
+    spool_folder._is_in_memory.cache_clear()
 
 
 # -- whose they are --------------------------------------------------------------------

@@ -1,0 +1,111 @@
+"""Arguments of the scheduler, checked before anything starts."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from math import isfinite
+from operator import index
+from typing import Any
+
+from dask.utils import parse_bytes, parse_timedelta
+
+from amorsize_dask.core.model import Lane
+from amorsize_dask.errors import ArgumentError
+from amorsize_dask.execute.start_method import has_processes
+
+
+def check_lanes(lanes: Iterable[str]) -> tuple[Lane, ...]:
+    """Return lanes, without taking a text for its letters."""
+    if isinstance(lanes, str):
+        lanes = (lanes,)
+    expected = f"expected one or more of {', '.join(repr(str(lane)) for lane in Lane)}"
+    try:
+        checked = tuple(Lane(lane) for lane in lanes)
+    except (ValueError, TypeError) as error:
+        raise ArgumentError("lanes", lanes, expected) from error
+    if not checked:
+        raise ArgumentError("lanes", lanes, expected)
+    return checked
+
+
+def check_max_workers(name: str, value: Any) -> int | None:
+    """Return a number of workers, or ``None`` for as many as pay."""
+    if value is None:
+        return None
+    expected = "expected a whole number, 1 or more"
+    try:
+        n_workers = index(value)
+    except TypeError as error:
+        raise ArgumentError(name, value, expected) from error
+    if n_workers < 1 or isinstance(value, bool):
+        raise ArgumentError(name, value, expected)
+    return n_workers
+
+
+def check_retries(value: Any) -> int:
+    """Return how often a task is run again."""
+    expected = "expected a whole number, 0 or more"
+    try:
+        retries = index(value)
+    except TypeError as error:
+        raise ArgumentError("retries", value, expected) from error
+    if retries < 0 or isinstance(value, bool):
+        raise ArgumentError("retries", value, expected)
+    return retries
+
+
+def check_timeout(value: Any, lanes: Iterable[str]) -> float | None:
+    """Return the seconds that a task may take, or ``None`` for any."""
+    if value is None:
+        return None
+    seconds = check_seconds("task_timeout", value)
+    if Lane.PROCESSES not in check_lanes(lanes) or not has_processes():
+        expected = "only worker processes can be ended, and they aren't to be had"
+        raise ArgumentError("task_timeout", value, expected)
+    return seconds
+
+
+def check_memory_limit(value: Any) -> int | float | None:
+    """Return bytes, a fraction of the available memory, or ``None`` for "auto"."""
+    expected = (
+        "expected 'auto', bytes such as 4_000_000_000 or '4 GB', or a fraction of the "
+        "available memory above 0 and up to 1.0"
+    )
+    if value == "auto":
+        return None
+    if isinstance(value, float) and 0 < value <= 1:
+        return value
+    if isinstance(value, str):
+        try:
+            value = parse_bytes(value)
+        except ValueError as error:
+            raise ArgumentError("memory_limit", value, expected) from error
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise ArgumentError("memory_limit", value, expected)
+    if not (isfinite(value) and value > 1):
+        raise ArgumentError("memory_limit", value, expected)
+    return int(value)
+
+
+def check_idle_timeout(value: Any) -> float | None:
+    """Return seconds, or ``None`` for never."""
+    if value is None:
+        return None
+    expected = "expected a time above 0 such as '5 minutes', or null"
+    try:
+        seconds = parse_timedelta(value) if isinstance(value, str | int | float) else 0
+    except (ValueError, KeyError):
+        seconds = 0  # a negative number, or a text that isn't a time
+    if not seconds > 0:
+        raise ArgumentError("amorsize.idle-timeout", value, expected)
+    return float(seconds)
+
+
+def check_seconds(name: str, value: Any) -> float:
+    """Return a time above 0."""
+    expected = "expected seconds above 0"
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise ArgumentError(name, value, expected)
+    if not value > 0:
+        raise ArgumentError(name, value, expected)
+    return float(value)

@@ -1,0 +1,160 @@
+"""How much of the ready work may be started, going by what is left of memory."""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Sequence
+from itertools import accumulate
+
+from amorsize_dask.core.budget import Budget
+from amorsize_dask.core.events import Action, GiveUp, Spill
+from amorsize_dask.core.graph import GraphState
+from amorsize_dask.core.model import CALLER_LANES, Lane, Limits
+from amorsize_dask.core.stage import Stage
+from amorsize_dask.core.units import format_bytes
+
+#: Most tasks of a batch for which it is looked at what they read back from disk.
+#: Smaller: batches are cut short; larger: looking takes longer than it saves.
+MAX_LOOKED = 1000
+
+
+class Fitting:
+    """Makes batches fit into the budget, and counts them against it."""
+
+    def __init__(
+        self,
+        graph: GraphState,
+        stages: Sequence[Stage],
+        budget: Budget,
+        limits: Limits,
+    ) -> None:
+        self._graph = graph
+        self._stage_of = graph.stage_of
+        self._stages = stages
+        self._budget = budget
+        self._limits = limits
+
+    @property
+    def room_bytes(self) -> float:
+        """Bytes that may still be taken."""
+        return self._budget.room_bytes
+
+    @property
+    def has_spilled(self) -> bool:
+        """Whether there are results on disk."""
+        return self._budget.has_spilled
+
+    def begin(self, worker: int, tasks: list[int], stage: int, lane: Lane) -> None:
+        """Count a batch that is given to a worker."""
+        dependencies = self._graph.dependencies
+        read = (d for t in tasks for d in dependencies[t])
+        self._budget.begin(
+            worker,
+            self._expect_bytes(tasks, stage, lane),
+            read if lane in CALLER_LANES else (),
+        )
+
+    def fit(
+        self,
+        number: int,
+        n: int,
+        lane: Lane,
+        actions: list[Action],
+        least: int = 1,
+    ) -> int:
+        """Return how many of `n` items of a stage may be started as one batch.
+
+        It is a multiple of `least`. What has to be done before is added to `actions`:
+        where memory is short and no one is about to free some, results that are needed
+        later go to disk. If that doesn't help it is none, as long as something is in
+        flight.
+        """
+        own_bytes, each_bytes = self._bytes_of(number, lane)
+        read_bytes = self._bytes_to_load(number, n, lane)
+        n_units = min(n // least, len(read_bytes) or n) or 1
+
+        def need(n_units: int) -> float:
+            read = read_bytes[min(n_units, len(read_bytes)) - 1] if read_bytes else 0.0
+            return own_bytes + n_units * least * each_bytes + read
+
+        budget = self._budget
+        if need(n_units) <= budget.room_bytes:
+            return n_units * least
+        is_waiting = self._graph.n_in_flight and budget.is_about_to_free()
+        if need(1) > budget.room_bytes and not is_waiting:
+            head = self._graph.ready[number].head
+            spilled = budget.spill(need(1), kept=self._graph.dependencies[head])
+            if spilled:
+                actions.append(Spill(spilled))
+            read_bytes = self._bytes_to_load(number, n_units, lane)
+        n_units = bisect_right(range(1, n_units + 1), budget.room_bytes, key=need)
+        if n_units or self._graph.n_in_flight:
+            return n_units * least
+        self._refuse_oversized(number, actions)
+        return least
+
+    def _bytes_to_load(self, number: int, n: int, lane: Lane) -> list[float]:
+        """Return what has to be loaded for the first task, the first two, ...
+
+        Nothing if there are no large results.
+        """
+        budget, seen = self._budget, set[int]()
+        has_any = budget.has_spilled if lane in CALLER_LANES else budget.has_large
+        if not has_any:
+            return []
+        tasks = self._graph.ready[number].lowest(min(n, MAX_LOOKED))
+        return list(accumulate(self._load_bytes([task], lane, seen) for task in tasks))
+
+    def _load_bytes(self, tasks: list[int], lane: Lane, seen: set[int]) -> float:
+        """Return what has to be loaded for tasks, without what was seen before.
+
+        In this process that is what was on disk; in another one it is all.
+        """
+        dependencies = self._graph.dependencies
+        needed = {d for task in tasks for d in dependencies[task]} - seen
+        seen |= needed
+        if lane in CALLER_LANES:
+            return self._budget.bytes_on_disk(needed)
+        return self._budget.bytes_of_large(needed)
+
+    def _bytes_of(self, number: int, lane: Lane) -> tuple[float, float]:
+        """Return what a batch takes however long it is, and for each of its items."""
+        statistics = self._stages[number].statistics
+        own_bytes, each_bytes = statistics.peak_bytes, statistics.out_bytes
+        if lane is Lane.PROCESSES:
+            # A result is in the worker and in a file while it is written.
+            own_bytes += each_bytes
+        return own_bytes, each_bytes
+
+    def _expect_bytes(self, tasks: list[int], stage: int, lane: Lane) -> float:
+        """Return what a batch is expected to take; `stage` is -1 if it has several."""
+        n_items: dict[int, int] = {}
+        if stage >= 0:
+            n_items[stage] = sum(map(self._graph.n_items, tasks))
+        else:
+            for task in tasks:
+                number = self._stage_of[task]
+                n_items[number] = n_items.get(number, 0) + self._graph.n_items(task)
+        most_bytes = total_bytes = 0.0
+        for number, n in n_items.items():
+            own_bytes, each_bytes = self._bytes_of(number, lane)
+            most_bytes = max(most_bytes, own_bytes)
+            total_bytes += n * each_bytes
+        if lane is Lane.PROCESSES and self._budget.has_large:
+            total_bytes += self._load_bytes(tasks, lane, set())
+        return most_bytes + total_bytes
+
+    def _refuse_oversized(self, number: int, actions: list[Action]) -> None:
+        """Give up if a task of a stage by itself takes more than the user allows."""
+        statistics = self._stages[number].statistics
+        own_bytes = max(statistics.peak_bytes, statistics.out_bytes)
+        limit_bytes = self._limits.memory_limit_bytes
+        if limit_bytes is None or own_bytes <= limit_bytes:
+            return
+        if not self._limits.allow_oversized:
+            reason = (
+                f"one like it took {format_bytes(own_bytes)}, of "
+                f"{format_bytes(limit_bytes)} that the run may take"
+            )
+            task = self._graph.ready[number].head
+            actions.append(GiveUp(task, "memory", reason, 0))
