@@ -145,6 +145,8 @@ class Scheduling:
                 self._glimpse(event)
             case WorkerReady():
                 self._workers.set_up(event.worker)
+                # Those that were lost before were bad luck.
+                self._n_lost_at_boot = 0
                 if self._workers[event.worker].lane is Lane.PROCESSES:
                     self.budget.note_growth(event.worker, WORKER_BYTES)
             case Unshippable():

@@ -6,27 +6,20 @@ import os
 import random
 import signal
 import threading
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
 import dask.bag as db
 import psutil
 import pytest
+from troubles import square_slowly
 
 from amorsize_dask import AmorsizeScheduler
 
-N_TASKS = 600
+N_TASKS = 800
 
 #: Seconds between two kills.
-PAUSE_S = 0.03
-
-
-def square_slowly(i: int) -> int:
-    end = time.perf_counter() + 0.002
-    while time.perf_counter() < end:
-        pass
-    return i * i
+PAUSE_S = 0.05
 
 
 @contextmanager

@@ -111,6 +111,14 @@ def go_wrong_later(i: int, how: str, home: int) -> int:
     return i
 
 
+def square_slowly(i: int) -> int:
+    """Compute for two milliseconds."""
+    end = time.perf_counter() + 0.002
+    while time.perf_counter() < end:
+        pass
+    return i * i
+
+
 def fill_up(i: int) -> bytes:
     """Return what goes into a file."""
     return bytes([i]) * 300_000

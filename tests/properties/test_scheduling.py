@@ -340,6 +340,7 @@ class FakeEdge:
     def set_up(self, number: int) -> Event:
         """Let a worker be up."""
         self.workers[number].is_up = True
+        self.n_boot_losses = 0
         return WorkerReady(number)
 
     def drop(self, tasks: list[int]) -> None:
