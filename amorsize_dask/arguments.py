@@ -30,28 +30,24 @@ def check_lanes(lanes: Iterable[str]) -> tuple[Lane, ...]:
 
 def check_max_workers(name: str, value: Any) -> int | None:
     """Return a number of workers, or ``None`` for as many as pay."""
-    if value is None:
-        return None
-    expected = "expected a whole number, 1 or more"
-    try:
-        n_workers = index(value)
-    except TypeError as error:
-        raise ArgumentError(name, value, expected) from error
-    if n_workers < 1 or isinstance(value, bool):
-        raise ArgumentError(name, value, expected)
-    return n_workers
+    return None if value is None else check_count(name, value, 1)
 
 
 def check_retries(value: Any) -> int:
     """Return how often a task is run again."""
-    expected = "expected a whole number, 0 or more"
+    return check_count("retries", value, 0)
+
+
+def check_count(name: str, value: Any, least: int) -> int:
+    """Return a whole number that is `least` or more."""
+    expected = f"expected a whole number, {least} or more"
     try:
-        retries = index(value)
+        n = index(value)
     except TypeError as error:
-        raise ArgumentError("retries", value, expected) from error
-    if retries < 0 or isinstance(value, bool):
-        raise ArgumentError("retries", value, expected)
-    return retries
+        raise ArgumentError(name, value, expected) from error
+    if n < least or isinstance(value, bool):
+        raise ArgumentError(name, value, expected)
+    return n
 
 
 def check_timeout(value: Any, lanes: Iterable[str]) -> float | None:

@@ -18,13 +18,15 @@ from collections.abc import (
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from itertools import chain, islice
-from time import perf_counter, thread_time
+from threading import get_native_id
+from time import perf_counter
 from typing import Any, TypeVar
 
 import click
 from dask.bag import from_sequence
 from dask.sizeof import sizeof
 
+from amorsize_dask.arguments import check_seconds
 from amorsize_dask.core.batching import choose_batch_size
 from amorsize_dask.core.model import Lane, Limits
 from amorsize_dask.core.outcome import Outcome
@@ -32,8 +34,9 @@ from amorsize_dask.core.placement import place
 from amorsize_dask.core.statistics import StageStatistics
 from amorsize_dask.core.units import format_seconds
 from amorsize_dask.errors import ArgumentError
+from amorsize_dask.execute.batch import BatchResult, run_batch
+from amorsize_dask.measure.clock import RunDelay
 from amorsize_dask.measure.machine import measure_machine
-from amorsize_dask.measure.rss import read_peak_rss, read_rss
 from amorsize_dask.measure.size import measure_pickled
 from amorsize_dask.scheduler import AmorsizeScheduler
 
@@ -83,7 +86,7 @@ def process_in_batches(
     max_memory_percent: float = 0.8,
     verbose: bool = False,
     scheduler: AmorsizeScheduler | None = None,
-) -> list[R] | Iterator[R]:
+) -> list[R] | Generator[R, None, None]:
     """Call a function with each item, some of them at a time.
 
     Items are read when their batch begins, each once. Results come in order.
@@ -212,19 +215,13 @@ def estimate_safe_batch_size(
     _check_iterable("sample_data", sample_data)
     _check_fraction(max_memory_percent)
     machine = measure_machine()
-    kept_bytes = passing_bytes = 1
-    n_tried, start = 0, perf_counter()
-    for item in islice(sample_data, MOST_SAMPLE_ITEMS):
-        peak_before = read_peak_rss()
-        result = sample_func(item)
-        peak = read_peak_rss()
-        if peak > peak_before:
-            passing_bytes = max(passing_bytes, peak - read_rss())
-        kept_bytes = max(kept_bytes, sizeof(item) + sizeof(result))
-        del result
+    kept_bytes, passing_bytes, n_tried = 1, 0, 0
+    for item, result in _try_out(sample_func, islice(sample_data, MOST_SAMPLE_ITEMS)):
+        (value,), (outcome,) = result.values, result.outcomes
+        passing_bytes = max(passing_bytes, outcome.peak_bytes or 0)
+        kept_bytes = max(kept_bytes, sizeof(item) + sizeof(value))
+        del value, result
         n_tried += 1
-        if perf_counter() - start > SAMPLE_S:
-            break
     if not n_tried:
         raise ArgumentError("sample_data", sample_data, "expected one item or more")
     left_bytes = max_memory_percent * machine.memory_bytes
@@ -291,9 +288,7 @@ def optimize_streaming(
     _check_iterable("data", data)
     if max_workers is not None:
         _check_count("max_workers", max_workers)
-    if isinstance(target_chunk_duration, bool) or not target_chunk_duration > 0:
-        expected = "expected seconds above 0"
-        raise ArgumentError("target_chunk_duration", target_chunk_duration, expected)
+    check_seconds("target_chunk_duration", target_chunk_duration)
     items = iter(data)
     sample = list(islice(items, SAMPLE_ITEMS))
     whole: Iterable[T] = data if isinstance(data, Sequence) else chain(sample, items)
@@ -343,27 +338,40 @@ def _measure(
 ) -> tuple[list[Outcome], float, str | None]:
     """Call a function with items; return outcomes, bytes in, and why not elsewhere."""
     outcomes: list[Outcome] = []
-    in_bytes, begun = 0, perf_counter()
+    in_bytes = 0
     hindrance: str | None = None
     try:
         pickle.dumps(func)
     except Exception as error:
         hindrance = f"the function can't be pickled: {type(error).__name__}: {error}"
-    for number, item in enumerate(sample):
-        start, cpu_start = perf_counter(), thread_time()
-        result = func(item)
-        seconds, cpu_s = perf_counter() - start, thread_time() - cpu_start
+    for item, result in _try_out(func, sample):
+        (value,), (outcome,) = result.values, result.outcomes
         out_bytes = None
         try:
             in_bytes += measure_pickled(item).n_bytes
-            out_bytes = measure_pickled(result).n_bytes
+            out_bytes = measure_pickled(value).n_bytes
         except Exception as error:
             hindrance = f"an item or its result can't be pickled: {error}"
-        outcomes.append(Outcome(number, seconds, min(cpu_s, seconds), out_bytes))
-        del result
-        if perf_counter() - begun > SAMPLE_S:
-            break
+        outcomes.append(outcome._replace(out_bytes=out_bytes))
+        del value, result
     return outcomes, in_bytes / max(1, len(outcomes)), hindrance
+
+
+def _try_out(
+    func: Callable[[T], Any], items: Iterable[T]
+) -> Iterator[tuple[T, BatchResult]]:
+    """Call a function with items one by one, until that has taken long enough."""
+    start = perf_counter()
+    with RunDelay(get_native_id()) as delay:
+        for number, item in enumerate(items):
+            task = number, lambda _, item=item: func(item), ()
+            result = run_batch([task], {}, delay)
+            if result.failure is not None:
+                raise result.failure[1]
+            yield item, result
+            del result
+            if perf_counter() - start > SAMPLE_S:
+                break
 
 
 def _check_function(name: str, value: Any) -> None:

@@ -271,7 +271,8 @@ class AmorsizeScheduler:
         """Prepare the run of a graph, and keep a record of how it went."""
         limits = self._limits_for(kwargs, is_observed=observers.has_posttask)
         n_warm = self._pool.n_idle
-        modules = () if n_warm else find_modules(tasks)
+        may_boot = not n_warm and Lane.PROCESSES in limits.allowed_lanes
+        modules = find_modules(tasks) if may_boot else ()
         machine = measure_machine(self._calibration.costs_for(modules))
         scheduling = Scheduling(
             tasks.graph,

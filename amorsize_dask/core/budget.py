@@ -257,8 +257,9 @@ class Budget:
         assert abs(self.held_bytes - held) <= 1e-6 * max(1.0, held)
         running = sum(sum(batches) for batches in self._running.values())
         assert abs(self.running_bytes - running) <= 1e-6 * max(1.0, running)
+        grown = sum(self._grown.values())
+        assert abs(self.grown_bytes - grown) <= 1e-6 * max(1.0, grown)
         assert not self._resident.keys() & self._spilled.keys()
-        assert self._stuck <= self._resident.keys() | self._stuck
-        for task in (*self._resident, *self._spilled):
-            assert self._graph.has_finished(task)
-            assert self._graph.next_use(task) != -inf
+        # What couldn't be written isn't tried again.
+        assert not self._stuck & self._spilled.keys()
+        assert all(map(self._graph.has_finished, (*self._resident, *self._spilled)))

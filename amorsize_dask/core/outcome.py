@@ -15,7 +15,8 @@ class Outcome(NamedTuple):
     cpu_s: float | None = None
     #: Bytes of the pickled result; ``None``: not measured.
     out_bytes: int | None = None
-    #: Bytes of memory above the level before the task; ``None``: not measured.
+    #: Bytes of memory that it took beside its result and gave back; ``None``: not
+    #: measured.
     peak_bytes: int | None = None
     #: Bytes that the result takes where it is kept; ``None``: as many as its pickle.
     held_bytes: int | None = None

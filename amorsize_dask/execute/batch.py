@@ -60,9 +60,8 @@ def run_batch(
     BatchResult
         Each outcome with wall and CPU seconds, those without a core included in both,
         where tasks are short, their mean over several;
-        the last one also with what the batch took and gave back if that was more than
-        ever before in this process: its peak above what is left,
-        where there was any.
+        the last one also with what the batch took and gave back, its peak above what is
+        left, if that raised the peak of the process.
     """
     result = BatchResult()
     outcomes, collected = result.outcomes, result.values

@@ -285,10 +285,7 @@ class Execution:
             items = self.store.items(tasks)
             result = run_batch(items, self.store.values, self._delay)
             self._take_result(result, Lane.INLINE, "caller")
-            grown_bytes = self._sizing.measure_growth()
-            done = BatchDone(CALLER, result.outcomes, grown_bytes=grown_bytes)
-            done.is_partial = result.failure is not None
-            return [done]
+            return [self._report(CALLER, result)]
         if number == SIDE:
             side = self._threads.get(SIDE) or self._start_thread(SIDE)
             self._side.begin(side, watched=action.watched)
@@ -364,9 +361,7 @@ class Execution:
         for number, result in self._mailbox.take():
             lane = Lane.INLINE if number == SIDE else Lane.THREADS
             self._take_result(result, lane, f"thread {self._threads[number].ident}")
-            grown_bytes = self._sizing.measure_growth()
-            done = BatchDone(number, result.outcomes, grown_bytes=grown_bytes)
-            done.is_partial = result.failure is not None
+            done = self._report(number, result)
             if number == SIDE:
                 done.gil_fraction = self._side.end(result.outcomes)
                 done.links = _average(result.links)
@@ -387,6 +382,15 @@ class Execution:
                 self._observer.posttask(task, value, worker_id)
         if result.failure is not None:
             self._fail(*result.failure, lane)
+
+    def _report(self, number: int, result: BatchResult) -> BatchDone:
+        """Say that a batch is done whose result has been taken."""
+        return BatchDone(
+            number,
+            result.outcomes,
+            is_partial=result.failure is not None,
+            grown_bytes=self._sizing.measure_growth(),
+        )
 
     def _receive(
         self, outcomes: list[Outcome], values: list[Any], worker_id: str

@@ -25,7 +25,6 @@ SIZE_S = 0.0005
 #: thousands are held aren't counted as what they are.
 PICKLED_BYTES = 1000
 
-
 #: Share of the memory limit that must be taken before this process looks at what it
 #: really has. Smaller: it looks for nothing; larger: it looks too late.
 NEAR_FRACTION = 0.25

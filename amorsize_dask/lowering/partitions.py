@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable
 from typing import Any, NoReturn
 
 from dask.base import is_dask_collection, persist
@@ -22,7 +21,7 @@ class _HandedOver(Exception):
         self.keys = keys
 
 
-def find_partitions(collection: Any) -> tuple[Any, list[Hashable]]:
+def find_partitions(collection: Any) -> tuple[Any, list[Key]]:
     """Return an expression and the keys of a collection's partitions, in order.
 
     `dask.persist` asks a scheduler for just these, whatever the collection is.

@@ -8,11 +8,10 @@ from time import monotonic
 from typing import Generic, TypeVar
 
 from amorsize_dask.core.model import Costs, Machine
-from amorsize_dask.measure.batch_system import find_job_cores
 from amorsize_dask.measure.cores import (
     count_by_affinity,
-    count_by_quota,
     count_physical_cores,
+    find_grants,
 )
 from amorsize_dask.measure.costs import load_costs
 from amorsize_dask.measure.memory import available_memory
@@ -70,9 +69,7 @@ def measure_machine(costs: Costs | None = None) -> Machine:
 
 
 def _read_limits() -> tuple[int | None, int]:
-    numbers = (count_by_quota(), *find_job_cores().values())
-    known = [n for n in numbers if n is not None]
-    return min(known, default=None), available_memory()
+    return min(find_grants().values(), default=None), available_memory()
 
 
 def _read_costs() -> Costs:

@@ -207,9 +207,7 @@ class _SimulatedMachine:
                     self._cut(action)
                 case StartWorkers():
                     events += self._start_workers(action)
-                case Drop():
-                    self._meter.drop(action.tasks)
-                case Spill():
+                case Drop() | Spill():
                     self._meter.drop(action.tasks)
                 case Split():
                     raise NotImplementedError("no simulated task is a chain")

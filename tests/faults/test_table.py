@@ -153,11 +153,9 @@ def test_pickling_a_result(scheduler: AmorsizeScheduler, how: str) -> None:
 # -- between tasks ---------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("how", ["raises", "exits", "killed"])
+@pytest.mark.parametrize("how", ["exits", "killed"])
 def test_between_batches(scheduler: AmorsizeScheduler, how: str) -> None:
     """A worker that ends with nothing to do, or something else, costs no result."""
-    if how == "raises":
-        pytest.skip("a thread that raises ends itself alone")
     tasks = [delayed(go_wrong_later)(i, how, os.getpid()) for i in range(4 * N_TASKS)]
     found = dask.compute(*tasks, scheduler=scheduler)
     assert found == tuple(range(4 * N_TASKS))

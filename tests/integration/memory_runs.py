@@ -1,6 +1,6 @@
 """Runs whose memory is looked at.
 
-`python memory_runs.py <name> <lane> ... [auto <number of tasks>]`
+`python memory_runs.py <name> <memory limit> <number of tasks> <lane> ...`
 """
 
 from __future__ import annotations
@@ -18,9 +18,7 @@ from memory_meter import MemoryMeter
 from amorsize_dask import AmorsizeScheduler
 
 MB = 1_000_000
-LIMIT_BYTES = 240 * MB
-N_TASKS = 56
-#: Together more than twice the limit.
+#: What each array takes.
 TASK_BYTES = 10 * MB
 
 
@@ -39,52 +37,51 @@ def count_both(a: Any, b: Any) -> int:
     return len(a) + len(b)
 
 
-def hold(scheduler: AmorsizeScheduler) -> bool:
+def hold(scheduler: AmorsizeScheduler, n_tasks: int) -> bool:
     """Make arrays that are needed again in the reverse order."""
-    made = [delayed(make_array)(i) for i in range(N_TASKS)]
+    made = [delayed(make_array)(i) for i in range(n_tasks)]
     pairs = [delayed(count_both)(a, b) for a, b in zip(made, made[::-1], strict=True)]
     values = dask.compute(*pairs, scheduler=scheduler)
-    return values == (2 * (TASK_BYTES // 8),) * N_TASKS
+    return values == (2 * (TASK_BYTES // 8),) * n_tasks
 
 
-def hold_texts(scheduler: AmorsizeScheduler) -> bool:
+def hold_texts(scheduler: AmorsizeScheduler, n_tasks: int) -> bool:
     """Make lists of texts that are needed again in the reverse order."""
-    made = [delayed(make_texts)(i) for i in range(N_TASKS)]
+    made = [delayed(make_texts)(i) for i in range(n_tasks)]
     pairs = [delayed(count_both)(a, b) for a, b in zip(made, made[::-1], strict=True)]
-    return dask.compute(*pairs, scheduler=scheduler) == (160_000,) * N_TASKS
+    return dask.compute(*pairs, scheduler=scheduler) == (160_000,) * n_tasks
 
 
-def stream(scheduler: AmorsizeScheduler, *, ordered: bool, pause_s: float = 0) -> bool:
+def stream(
+    scheduler: AmorsizeScheduler, n_tasks: int, *, ordered: bool, pause_s: float = 0
+) -> bool:
     """Take arrays one after the other."""
     firsts = []
-    arrays = [delayed(make_array)(i) for i in range(N_TASKS)]
+    arrays = [delayed(make_array)(i) for i in range(n_tasks)]
     for array in scheduler.stream(arrays, ordered=ordered):
         firsts.append(int(array[0]))
         time.sleep(pause_s)
-    return (firsts if ordered else sorted(firsts)) == list(range(N_TASKS))
+    return (firsts if ordered else sorted(firsts)) == list(range(n_tasks))
 
 
-RUNS: dict[str, Callable[[AmorsizeScheduler], bool]] = {
+RUNS: dict[str, Callable[[AmorsizeScheduler, int], bool]] = {
     "hold": hold,
     "hold_texts": hold_texts,
-    "stream": lambda scheduler: stream(scheduler, ordered=True),
-    "stream_unordered": lambda scheduler: stream(scheduler, ordered=False),
-    "stream_slowly": lambda scheduler: stream(scheduler, ordered=True, pause_s=0.01),
+    "stream": lambda scheduler, n: stream(scheduler, n, ordered=True),
+    "stream_unordered": lambda scheduler, n: stream(scheduler, n, ordered=False),
+    "stream_slowly": lambda scheduler, n: stream(
+        scheduler, n, ordered=True, pause_s=0.01
+    ),
 }
 
 
-def main(name: str, *lanes: str) -> None:
-    global N_TASKS
-    limit: int | str = LIMIT_BYTES
-    if "auto" in lanes:
-        *lanes, limit, n_tasks = lanes  # type: ignore[assignment]
-        N_TASKS = int(n_tasks)
+def main(name: str, limit: str, n_tasks: str, *lanes: str) -> None:
     with AmorsizeScheduler(lanes=lanes, memory_limit=limit) as scheduler:
         # What is idle doesn't count: imports and workers that are up.
         small = [delayed(np.full)(1000, i) for i in range(4)]
         dask.compute(*small, scheduler=scheduler)
         with MemoryMeter() as meter:
-            is_right = RUNS[name](scheduler)
+            is_right = RUNS[name](scheduler, int(n_tasks))
     print(is_right, meter.peak_bytes)
 
 

@@ -76,7 +76,7 @@ def test_endless_data(lanes: tuple[str, ...]) -> None:
         for expected in range(35):
             assert next(results) == expected
             assert source.n_read == 10 * (expected // 10 + 1)
-        results.close()  # type: ignore[attr-defined]
+        results.close()
         assert source.n_read == 40
         assert scheduler.last_run is not None
 
@@ -120,9 +120,9 @@ def test_large_items_are_not_read_ahead(monkeypatch: pytest.MonkeyPatch) -> None
 def test_a_function_that_raises() -> None:
     """Its exception arrives as itself, after the results before it."""
     results = process_in_batches(lambda x: 1 // x, iter([1, -1, 0, 2]), batch_size=1)
-    assert [next(results), next(results)] == [1, -1]  # type: ignore[arg-type]
+    assert [next(results), next(results)] == [1, -1]
     with pytest.raises(ZeroDivisionError):
-        next(results)  # type: ignore[arg-type]
+        next(results)
     with pytest.raises(ZeroDivisionError):
         process_in_batches(lambda x: 1 // x, [1, 0])
 

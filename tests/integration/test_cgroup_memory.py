@@ -80,7 +80,7 @@ def count_kills(group: Path) -> int:
 def test_nothing_is_killed(group: Path, name: str, lanes: tuple[str, ...]) -> None:
     """1.1 GB go through 600 MB, with no limit but that of the group."""
     program = str(FOLDER / "memory_runs.py")
-    done = run_in(group, program, name, *lanes, "auto", "110")
+    done = run_in(group, program, name, "auto", "110", *lanes)
     assert done.returncode == 0, done.stderr
     assert done.stdout.split()[0] == "True"
     assert count_kills(group) == 0

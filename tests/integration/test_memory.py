@@ -14,7 +14,7 @@ import dask.bag as db
 import numpy as np
 import pytest
 from dask import delayed
-from memory_runs import LIMIT_BYTES
+from lane_sets import LANE_SETS
 
 from amorsize_dask import AmorsizeScheduler, MemoryBudgetError
 from amorsize_dask.execute import spool
@@ -22,12 +22,8 @@ from amorsize_dask.execute.store import Store
 
 MB = 1_000_000
 
-LANES = [
-    ("inline",),
-    ("threads",),
-    ("processes",),
-    ("inline", "threads", "processes"),
-]
+#: Of 10 MB and more each: together more than twice the limit.
+LIMIT_BYTES, N_TASKS = 240 * MB, "56"
 
 
 @pytest.fixture
@@ -63,7 +59,7 @@ def test_all_processes_stay_below_the_limit(name: str, lanes: tuple[str, ...]) -
     """Resident and shared memory of all together, with a tenth for what isn't ours."""
     program = Path(__file__).with_name("memory_runs.py")
     done = subprocess.run(
-        [sys.executable, program, name, *lanes],
+        [sys.executable, program, name, str(LIMIT_BYTES), N_TASKS, *lanes],
         capture_output=True,
         text=True,
         check=True,
@@ -74,7 +70,7 @@ def test_all_processes_stay_below_the_limit(name: str, lanes: tuple[str, ...]) -
     assert int(peak_bytes) < 1.1 * LIMIT_BYTES
 
 
-@pytest.mark.parametrize("lanes", LANES, ids=",".join)
+@pytest.mark.parametrize("lanes", LANE_SETS, ids=",".join)
 def test_results_that_wait_on_disk(lanes: tuple[str, ...], spilled: list[int]) -> None:
     """Arrays, lists and what no one but the user needs come back as they were."""
     arrays = [delayed(np.full)(500_000, i) for i in range(12)]
@@ -89,7 +85,7 @@ def test_results_that_wait_on_disk(lanes: tuple[str, ...], spilled: list[int]) -
     assert spilled
 
 
-@pytest.mark.parametrize("lanes", LANES, ids=",".join)
+@pytest.mark.parametrize("lanes", LANE_SETS, ids=",".join)
 def test_groupby_of_more_than_the_limit(
     lanes: tuple[str, ...], spilled: list[int]
 ) -> None:
@@ -150,7 +146,7 @@ def fill(n: int) -> bytes:
     return b"x" * n
 
 
-@pytest.mark.parametrize("lanes", LANES, ids=",".join)
+@pytest.mark.parametrize("lanes", LANE_SETS, ids=",".join)
 def test_a_task_that_is_too_large_by_itself(lanes: tuple[str, ...]) -> None:
     """The second one isn't started, unless the user says so."""
     large = [delayed(fill)(30 * MB + i) for i in range(3)]

@@ -15,20 +15,14 @@ import numpy as np
 import pytest
 from dask import delayed
 from dask.callbacks import Callback
+from lane_sets import LANE_SETS
 
 from amorsize_dask import AmorsizeScheduler, ArgumentError
 
 MB = 1_000_000
 
-LANES = [
-    ("inline",),
-    ("threads",),
-    ("processes",),
-    ("inline", "threads", "processes"),
-]
 
-
-@pytest.fixture(params=LANES, ids=",".join)
+@pytest.fixture(params=LANE_SETS, ids=",".join)
 def scheduler(request: pytest.FixtureRequest) -> Iterator[AmorsizeScheduler]:
     with AmorsizeScheduler(lanes=request.param, memory_limit="20 MB") as made:
         yield made
