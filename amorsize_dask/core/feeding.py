@@ -18,6 +18,7 @@ from amorsize_dask.core.fitting import Fitting
 from amorsize_dask.core.graph import GraphState
 from amorsize_dask.core.model import Lane, Limits, Machine
 from amorsize_dask.core.placing import Placing
+from amorsize_dask.core.stage import Stage
 from amorsize_dask.core.workers import MAX_DEPTH, Workers
 
 #: Seconds of work that the caller takes at once. Smaller: a hand-over every few tasks;
@@ -212,7 +213,7 @@ class Feeding:
         if lane is Lane.THREADS or n_up or Lane.INLINE not in self._allowed:
             return True
         stages = [self._placing.stages[number] for number in self._placing.placed[lane]]
-        if any(stage.suspects for stage in stages):
+        if any(stage.suspects or stage.statistics.is_recalled for stage in stages):
             return True
         worked_s = max(stage.statistics.worked_s for stage in stages)
         return worked_s >= PATIENCE_FRACTION * self._machine.costs.boot_first_s
@@ -317,6 +318,7 @@ class Feeding:
                 if not tasks:
                     return
                 is_short = seconds < CALLER_THREAD_S or self._is_alone_with(tasks)
+                is_short = is_short and not self._is_unsure(tasks[-1])
                 self._run(CALLER if is_short else SIDE, -1, tasks)
                 return
             numbers &= self._placing.caller_stages
@@ -334,13 +336,22 @@ class Feeding:
         """
         if any(self._workers.count(lane) for lane in (Lane.PROCESSES, Lane.THREADS)):
             return False
-        return not self._graph.n_ready or all(
-            self._placing.stages[number].statistics.mean_s
-            * self._placing.stages[number].n_items_a_task
-            < SHORT_S
-            and self._placing.stages[number].statistics.is_known
-            for number in {self._stage_of[task] for task in tasks}
+        if not self._graph.n_ready:
+            return True
+        stages = {self._stage_of[task] for task in tasks}
+        return all(self._is_short(self._placing.stages[number]) for number in stages)
+
+    def _is_short(self, stage: Stage) -> bool:
+        if not stage.statistics.is_known:
+            return False
+        return (
+            stage.is_little or stage.statistics.mean_s * stage.n_items_a_task < SHORT_S
         )
+
+    def _is_unsure(self, task: int) -> bool:
+        """Whether a task may take long, of a stage that only earlier runs have seen."""
+        stage = self._placing.stages[self._stage_of[task]]
+        return stage.statistics.is_recalled and not stage.is_little
 
     def _is_understaffed(self) -> bool:
         lane = Lane.PROCESSES
@@ -378,6 +389,10 @@ class Feeding:
                 n_tasks = ready[number].count_below(heads[0][0], n_tasks)
             n = min(n, n_tasks * size)
             may_cut = number in self._placing.placed[Lane.PROCESSES]
+            if self._placing.stages[number].statistics.is_recalled:
+                # It ends with the first task of which only earlier runs tell.
+                n_tasks, n = 1, min(n, size)
+                most = len(tasks) + 1
             tasks += self._take(number, n, most=n_tasks, may_cut=may_cut)
             left_s -= n * item_s
             left_bytes -= n * item_bytes

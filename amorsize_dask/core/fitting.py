@@ -146,8 +146,8 @@ class Fitting:
 
     def _refuse_oversized(self, number: int, actions: list[Action]) -> None:
         """Give up if a task of a stage by itself takes more than the user allows."""
-        statistics = self._stages[number].statistics
-        own_bytes = max(statistics.peak_bytes, statistics.out_bytes)
+        # What earlier runs have taken says nothing of this one's data.
+        own_bytes = self._stages[number].statistics.measured_bytes
         limit_bytes = self._limits.memory_limit_bytes
         if limit_bytes is None or own_bytes <= limit_bytes:
             return

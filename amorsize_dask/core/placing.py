@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from amorsize_dask.core.cost import predict
 from amorsize_dask.core.events import SIDE, GiveUp, Split
+from amorsize_dask.core.experience import Experience
 from amorsize_dask.core.graph import GraphState
 from amorsize_dask.core.model import (
     CALLER_LANES,
@@ -64,6 +65,7 @@ class Placing:
         machine: Machine,
         limits: Limits,
         n_warm: int,
+        recalled: Mapping[int, Experience],
     ) -> None:
         n_stages = graph.graph.n_stages
         self.stages = [Stage() for _ in range(n_stages)]
@@ -86,6 +88,9 @@ class Placing:
             self.stages[number].n_left += graph.n_items(task)
         for stage, n in zip(self.stages, n_tasks, strict=True):
             stage.n_items_a_task = stage.n_left / n if n else 1.0
+        for number, experience in recalled.items():
+            if number not in self.caller_stages:
+                self.stages[number].statistics.recall(experience)
         for number in range(n_stages):
             self.place(number)
 
@@ -133,7 +138,10 @@ class Placing:
         if old is not None and lanes == (Lane.INLINE,) and old.lane is Lane.INLINE:
             return
         placement = self._choose(number, lanes)
-        if not stage.statistics.n_finished:
+        if stage.statistics.is_recalled:
+            reason = f"by earlier runs, {placement.reason}"
+            placement = replace(placement, reason=reason)
+        elif not stage.statistics.n_finished:
             # What an unfinished task has taken tells lanes apart, but not how long
             # all of them will take.
             reason = f"at a first look, {placement.reason}"
@@ -196,6 +204,28 @@ class Placing:
             statistics.restart(half.seconds, half.cpu_s)
             self.place(half_number)
         return [Split(task, part, n_links) for task, part in pairs]
+
+    def regret_s(self) -> float:
+        """Return how much sooner all would have ended with worker processes up.
+
+        As predicted, of a run that has ended, in which there were none.
+        """
+        n_up = {Lane.PROCESSES: self._machine.n_cores}
+        total_s = 0.0
+        for number, stage in enumerate(self.stages):
+            lanes, statistics = self.lanes_of(number), stage.statistics
+            n_items = statistics.n_items_finished
+            if n_items * statistics.mean_s < LITTLE_S or Lane.PROCESSES not in lanes:
+                continue
+            work = statistics.workload(n_items, stage.n_items_a_task)
+            cold, warm = (
+                place(work, self._machine, self._limits, lanes=lanes, n_up=up).predicted
+                for up in ({}, n_up)
+            )
+            assert cold is not None
+            assert warm is not None
+            total_s += max(0.0, cold.makespan_s - warm.makespan_s)
+        return total_s
 
     def _count_up(self) -> dict[Lane, int]:
         n_up = {lane: self._workers.count_up(lane) for lane in Lane}
@@ -299,16 +329,20 @@ class Placing:
 
     def _is_little(self, number: int) -> bool:
         """Whether all there is to do would be done before sharing it out pays."""
-        stage = self.stages[number]
-        if stage.placement is not None or not stage.statistics.n_finished:
+        stage, statistics = self.stages[number], self.stages[number].statistics
+        recalled = statistics.recalled
+        # What was little is believed to be so again if there is no more of it.
+        is_same = recalled is not None and recalled.n_items == stage.n_left
+        if stage.placement is not None or not (statistics.n_finished or is_same):
             return False
-        mean_s = stage.statistics.mean_s
+        mean_s = statistics.mean_s
         if stage.n_left * mean_s >= LITTLE_S:
             return False
         return (stage.n_left + self._count_company(number)) * mean_s < LITTLE_S
 
     def _keep_little(self, number: int) -> Placement:
         stage = self.stages[number]
+        stage.is_little = True
         seconds = stage.n_left * stage.statistics.mean_s
         return Placement(
             lane=Lane.INLINE,

@@ -15,6 +15,7 @@ workers are up. A task that is all there is to do runs in the calling thread at 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import assert_never
 
 from amorsize_dask.core.budget import Budget
@@ -34,6 +35,7 @@ from amorsize_dask.core.events import (
     WorkerLost,
     WorkerReady,
 )
+from amorsize_dask.core.experience import Experience
 from amorsize_dask.core.feeding import Feeding
 from amorsize_dask.core.graph import Graph, GraphState
 from amorsize_dask.core.model import CALLER_LANES, Decision, Lane, Limits, Machine
@@ -45,6 +47,8 @@ from amorsize_dask.core.workers import Workers
 #: Times that a task's worker may die before the run gives up. Dask's
 #: `distributed.scheduler.allowed-failures`.
 ALLOWED_FAILURES = 3
+
+_NOTHING_RECALLED: Mapping[int, Experience] = {}
 
 
 class Scheduling:
@@ -62,6 +66,8 @@ class Scheduling:
         Worker processes that an earlier run has left, ready to be taken up.
     is_streamed : bool, optional
         Whether the user takes wanted results as they come, and says so (`Taken`).
+    recalled : mapping of int to Experience, optional
+        For stages that are known from earlier runs what these have shown.
 
     Attributes
     ----------
@@ -77,11 +83,14 @@ class Scheduling:
         *,
         n_warm: int = 0,
         is_streamed: bool = False,
+        recalled: Mapping[int, Experience] = _NOTHING_RECALLED,
     ) -> None:
         self._graph = GraphState(graph)
         self._stage_of = self._graph.stage_of
         self._workers = Workers(_choose_side_lane(limits))
-        self._placing = Placing(self._graph, self._workers, machine, limits, n_warm)
+        self._placing = Placing(
+            self._graph, self._workers, machine, limits, n_warm, recalled
+        )
         limit_bytes = limits.memory_limit_bytes or machine.memory_bytes
         self.budget = Budget(self._graph, limit_bytes, may_spill_wanted=not is_streamed)
         self._feeding = Feeding(
@@ -117,6 +126,30 @@ class Scheduling:
     def n_finished(self) -> int:
         """How many tasks are finished."""
         return self._graph.n_finished
+
+    def regret_s(self) -> float:
+        """Return what worker processes would have saved, had there been any."""
+        return self._placing.regret_s()
+
+    def experiences(self) -> dict[int, Experience]:
+        """Return what a later run should know of the stages, by number.
+
+        A stage that was split, or is what was split off or left of others, is another
+        one in each run.
+        """
+        graph = self._graph.graph
+        split = {
+            number
+            for number, tail in graph.tail_stage.items()
+            if self.stages[tail].statistics.n_finished
+        }
+        left_out = {graph.rest_stage, *graph.tail_stage.values(), *split}
+        found = {
+            number: stage.statistics.experience()
+            for number, stage in enumerate(self.stages)
+            if number not in left_out | graph.caller_stages
+        }
+        return {number: seen for number, seen in found.items() if seen is not None}
 
     def handle(self, *events: Event) -> list[Action]:
         """Take in what has happened and say what to do now.

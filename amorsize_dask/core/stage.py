@@ -11,6 +11,7 @@ class Stage:
 
     __slots__ = (
         "barred",
+        "is_little",
         "n_items_a_task",
         "n_left",
         "n_losses",
@@ -40,6 +41,8 @@ class Stage:
         self.suspects: dict[int, str] = {}
         #: How often a task's worker has died while it was running.
         self.n_losses: dict[int, int] = {}
+        #: Whether all that there is to do is too little to share out.
+        self.is_little = False
         #: Whether a sample is in flight.
         self.sampling = False
         #: Workers in the last decision that was recorded.

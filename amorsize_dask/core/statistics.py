@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from amorsize_dask.core.experience import Experience
 from amorsize_dask.core.model import Lane, Workload
 from amorsize_dask.core.outcome import Outcome
 
@@ -14,6 +15,20 @@ WINDOW = 50
 #: Spread assumed of a stage of which one task has been seen, in means. Smaller:
 #: uneven stages are taken for even; larger: even ones get needlessly small batches.
 FIRST_SPREAD = 0.5
+
+#: Items that earlier runs count for at most. Smaller: the first outcomes of a run, which
+#: are not typical, outweigh what is known; larger: a stage that has become somewhat
+#: different is seen as it was.
+RECALLED_ITEMS = 10
+
+#: Times by which a first outcome may differ from what earlier runs have shown. Smaller:
+#: an item that is out of the common makes a stage forgotten that is well known; larger:
+#: work that has become another is believed to be the same.
+STALE_FACTOR = 3.0
+
+#: Seconds by which they may differ in any case. Smaller: the noise of microseconds makes
+#: known stages forgotten; larger: millions of items that take longer aren't noticed.
+STALE_S = 20e-6
 
 
 class StageStatistics:
@@ -32,10 +47,12 @@ class StageStatistics:
         "_glimpse_crowded_s",
         "_glimpse_s",
         "_in_bytes",
+        "_measured_peak_bytes",
         "_mean_s",
         "_n_items_counted",
         "_n_items_cpu",
         "_n_items_sized",
+        "_recalled",
         "_variance",
         "gil_fraction",
         "n_by_lane",
@@ -56,6 +73,7 @@ class StageStatistics:
         self.gil_fraction: float | None = None
         #: Largest memory peak of a task.
         self.peak_bytes = 0.0
+        self._measured_peak_bytes = 0.0
         #: Mean bytes of a pickled result.
         self.out_bytes = 0.0
         #: Tasks and seconds of tasks by lane, for the record.
@@ -75,6 +93,24 @@ class StageStatistics:
         self._glimpse_s = 0.0
         self._glimpse_cpu_fraction = 1.0
         self._glimpse_crowded_s = 0.0
+        # What earlier runs have shown, until an outcome has shown the same or not.
+        self._recalled: Experience | None = None
+
+    @property
+    def recalled(self) -> Experience | None:
+        """What earlier runs have shown, as long as that is all that is known."""
+        return self._recalled
+
+    @property
+    def is_recalled(self) -> bool:
+        """Whether all that is known is from earlier runs."""
+        return self._recalled is not None
+
+    @property
+    def measured_bytes(self) -> float:
+        """Most that a task of this run has taken by itself, or its result does."""
+        out_bytes = self.out_bytes if self._n_items_sized else 0.0
+        return max(self._measured_peak_bytes, out_bytes)
 
     @property
     def is_known(self) -> bool:
@@ -121,6 +157,8 @@ class StageStatistics:
         n = len(outcomes)
         n_items = n if n_items is None else n_items
         seconds = sum(outcome.seconds for outcome in outcomes)
+        if self._recalled is not None:
+            self._compare(self._recalled, outcomes, n_items, lane)
         self.n_finished += n
         self.n_items_finished += n_items
         self.n_by_lane[lane] = self.n_by_lane.get(lane, 0) + n
@@ -166,10 +204,74 @@ class StageStatistics:
                 sum(sizes) / n_items - self.out_bytes
             )
         peaks = [out.peak_bytes for out in outcomes if out.peak_bytes is not None]
-        self.peak_bytes = max(self.peak_bytes, *peaks) if peaks else self.peak_bytes
+        if peaks:
+            self._measured_peak_bytes = max(self._measured_peak_bytes, *peaks)
+            self.peak_bytes = self._measured_peak_bytes
+
+    def recall(self, experience: Experience) -> None:
+        """Take earlier runs' word for what is known, until there is an outcome."""
+        self._recalled = experience
+        self._mean_s = experience.mean_s
+        self._variance = experience.std_s**2
+        self._cpu_s = experience.cpu_fraction * experience.mean_s
+        n_items = min(experience.n_items, RECALLED_ITEMS)
+        self.n_counted = self._n_items_counted = self._n_items_cpu = n_items
+        self.gil_fraction = experience.gil_fraction
+        # The first that is measured takes the place of these.
+        self._in_bytes = experience.in_bytes
+        self.out_bytes = experience.out_bytes
+        self.peak_bytes = experience.peak_bytes
+
+    def experience(self) -> Experience | None:
+        """Return what a later run should know; ``None`` if it is nothing new."""
+        n_items = self.n_items_finished
+        if not n_items or not self.n_counted:
+            return None
+        workload = self.workload(0)
+        return Experience(
+            n_items=n_items,
+            mean_s=max(0.0, self._mean_s - self._crowded_s),
+            std_s=workload.std_s,
+            cpu_fraction=workload.cpu_fraction,
+            gil_fraction=self.gil_fraction,
+            in_bytes=self._in_bytes,
+            out_bytes=self.out_bytes,
+            peak_bytes=self.peak_bytes,
+        )
+
+    def _compare(
+        self,
+        recalled: Experience,
+        outcomes: Sequence[Outcome],
+        n_items: int,
+        lane: Lane,
+    ) -> None:
+        """See whether the first outcomes are what earlier runs let expect.
+
+        If not, what tasks take is forgotten. Whether they hold the GIL while they
+        compute is kept: the code is the same.
+        """
+        self._recalled = None
+        found = [out.cpu_s if lane is Lane.THREADS else out.seconds for out in outcomes]
+        measured = [seconds for seconds in found if seconds is not None]
+        expected_s = recalled.mean_s
+        if lane is Lane.THREADS:
+            # Their seconds contain the waiting for the GIL.
+            expected_s *= recalled.cpu_fraction
+        if measured:
+            found_s = sum(measured) / len(measured) * len(outcomes) / n_items
+            low_s, high_s = sorted((found_s, expected_s))
+            if high_s > STALE_FACTOR * low_s + STALE_S:
+                self._forget_seconds()
+
+    def _forget_seconds(self) -> None:
+        self._recalled = None
+        self._mean_s = self._variance = self._cpu_s = 0.0
+        self.n_counted = self._n_items_counted = self._n_items_cpu = 0
 
     def restart(self, seconds: float, cpu_s: float) -> None:
         """Forget what tasks take; from now on they are like one that took this."""
+        self._recalled = None
         self._mean_s, self._cpu_s = seconds, cpu_s
         self._variance = self._crowded_s = 0.0
         self.n_counted = self._n_items_counted = self._n_items_cpu = 1
@@ -197,6 +299,10 @@ class StageStatistics:
         self, seconds: float, cpu_fraction: float, *, is_crowded: bool = False
     ) -> None:
         """Take note of a task that goes on and has run for `seconds` an item."""
+        if self._recalled is not None and seconds > (
+            STALE_FACTOR * self._recalled.mean_s + STALE_S
+        ):
+            self._forget_seconds()
         self._glimpse_s = seconds
         self._glimpse_cpu_fraction = cpu_fraction
         self._glimpse_crowded_s = 0.0

@@ -3,27 +3,24 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import logging
 import os
 import platform
 import sys
 import threading
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import asdict, fields
 from functools import cache
 from math import isfinite
 from pathlib import Path
 from queue import SimpleQueue
-from tempfile import NamedTemporaryFile
 from time import perf_counter
 
 import dask
-import platformdirs
 
 from amorsize_dask.core.model import Costs
 from amorsize_dask.measure.cgroup import read_lines
+from amorsize_dask.measure.kept_file import cache_folder, read_json, write_json
 
 logger = logging.getLogger(__name__)
 
@@ -94,12 +91,7 @@ def load_costs(folder: Path | None = None) -> Costs | None:
         another user's.
     """
     try:
-        path = _path(folder)
-        with path.open(encoding="utf-8") as file:
-            if hasattr(os, "getuid") and os.fstat(file.fileno()).st_uid != os.getuid():
-                raise PermissionError("it belongs to another user")
-            content = json.loads(file.read(MAX_CHARACTERS))
-        return _check(content)
+        return _check(read_json(_path(folder), MAX_CHARACTERS))
     except (
         OSError,
         ValueError,
@@ -112,40 +104,16 @@ def load_costs(folder: Path | None = None) -> Costs | None:
 
 
 def save_costs(costs: Costs, folder: Path | None = None) -> None:
-    """Keep the costs of this machine; if that can't be done, nothing happens.
-
-    Whoever reads at the same time finds the old file or the new one, whole.
-    """
-    content = json.dumps({"version": VERSION, "costs": asdict(costs)}, indent=2)
+    """Keep the costs of this machine; if that can't be done, nothing happens."""
+    content = {"version": VERSION, "costs": asdict(costs)}
     try:
-        path = _path(folder)
-        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        _replace(path, content)
+        write_json(_path(folder), content, indent=2)
     except OSError as error:
         logger.debug("the costs are not kept: %r", error)
 
 
 def _path(folder: Path | None) -> Path:
-    if folder is None:
-        folder = Path(platformdirs.user_cache_dir("amorsize")) / "costs"
-        if not folder.is_absolute():
-            # A user without a home: this would be a folder named "~" in this one.
-            raise FileNotFoundError(f"there is no cache folder, only {folder}")
-    return folder / f"{fingerprint()}.json"
-
-
-def _replace(path: Path, content: str) -> None:
-    with NamedTemporaryFile(
-        "w", dir=path.parent, prefix=path.stem, delete=False, encoding="utf-8"
-    ) as file:
-        try:
-            file.write(content)
-            file.close()
-            Path(file.name).replace(path)
-        except BaseException:
-            with suppress(OSError):
-                Path(file.name).unlink()
-            raise
+    return (folder or cache_folder("costs")) / f"{fingerprint()}.json"
 
 
 def _check(content: object) -> Costs:

@@ -9,7 +9,7 @@ busy waits for it. Does not cover caches, disks, or memory that runs out.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from math import inf
@@ -34,6 +34,7 @@ from amorsize_dask.core.events import (
     WorkerLost,
     WorkerReady,
 )
+from amorsize_dask.core.experience import Experience
 from amorsize_dask.core.graph import Graph
 from amorsize_dask.core.model import Decision, Lane, Limits, Machine
 from amorsize_dask.core.outcome import Outcome
@@ -55,6 +56,7 @@ SHORTEST_WATCH_S = 0.002
 SIZE_S = 0.0005
 
 _NO_LIMITS = Limits()
+_NOTHING_RECALLED: Mapping[int, Experience] = {}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -89,6 +91,7 @@ def simulate(
     *,
     n_warm: int = 0,
     faults: Faults = NO_FAULTS,
+    recalled: Mapping[int, Experience] = _NOTHING_RECALLED,
 ) -> SimulatedRun:
     """Run a graph of simulated tasks on a simulated machine.
 
@@ -110,6 +113,8 @@ def simulate(
         Worker processes that an earlier run has left, >= 0.
     faults : Faults, optional
         What goes wrong.
+    recalled : mapping of int to Experience, optional
+        For stages that are known from earlier runs what these have shown.
 
     Returns
     -------
@@ -125,7 +130,7 @@ def simulate(
     """
     if len(tasks) != len(graph):
         raise ValueError(f"{len(tasks)} simulated tasks for a graph of {len(graph)}")
-    core = Scheduling(graph, machine, limits, n_warm=n_warm)
+    core = Scheduling(graph, machine, limits, n_warm=n_warm, recalled=recalled)
     edge = _SimulatedMachine(core, tasks, graph.n_items, machine, n_warm, faults)
     return edge.run()
 

@@ -30,6 +30,7 @@ from amorsize_dask.core.events import (
     WorkerLost,
     WorkerReady,
 )
+from amorsize_dask.core.experience import Experience
 from amorsize_dask.core.graph import Graph
 from amorsize_dask.core.model import CALLER_LANES, Costs, Lane, Limits, Machine
 from amorsize_dask.core.outcome import Outcome
@@ -96,6 +97,23 @@ def choose_machine(chosen: Choices) -> Machine:
     )
 
 
+def choose_recalled(chosen: Choices, graph: Graph) -> dict[int, Experience]:
+    """Choose what earlier runs have shown of some stages, true or not."""
+    return {
+        number: Experience(
+            n_items=chosen.of([1, 7, 100]),
+            mean_s=chosen.of([0.0, 1e-6, 1e-3, 0.3]),
+            std_s=chosen.of([0.0, 1e-3]),
+            cpu_fraction=chosen.of([0.0, 1.0]),
+            gil_fraction=chosen.of([None, 0.0, 1.0]),
+            out_bytes=chosen.of([0.0, 1e6, 1e9]),
+            peak_bytes=chosen.of([0.0, 1e9]),
+        )
+        for number in range(graph.n_stages)
+        if chosen.below(3) == 1
+    }
+
+
 class Trouble:
     """What may go wrong in a run, and how often it still will; often nothing does."""
 
@@ -143,6 +161,7 @@ class FakeEdge:
             self.limits,
             n_warm=chosen.below(3),
             is_streamed=self.is_streamed,
+            recalled=choose_recalled(chosen, self.graph),
         )
         allowed = self.limits.allowed_lanes
         self.workers = {CALLER: FakeWorker(Lane.INLINE, is_up=True)}

@@ -1,0 +1,77 @@
+"""Small JSON files that are kept between runs: read with distrust, replaced whole.
+
+They are data: reading one can't run code. One that another user has made isn't read.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from contextlib import suppress
+from pathlib import Path
+from tempfile import NamedTemporaryFile
+
+import platformdirs
+
+
+def cache_folder(name: str) -> Path:
+    """Return a folder of this package in the user's cache folder.
+
+    Raises
+    ------
+    FileNotFoundError
+        If the user has none.
+    """
+    folder = Path(platformdirs.user_cache_dir("amorsize")) / name
+    if not folder.is_absolute():
+        # A user without a home: this would be a folder named "~" in this one.
+        raise FileNotFoundError(f"there is no cache folder, only {folder}")
+    return folder
+
+
+def read_json(path: Path, most_characters: int) -> object:
+    """Return what a file holds.
+
+    Parameters
+    ----------
+    path : Path
+        The file.
+    most_characters : int
+        So many are read; a longer file is broken, then.
+
+    Raises
+    ------
+    OSError
+        If it can't be read; `PermissionError` if it is another user's.
+    ValueError, RecursionError
+        If it is no JSON.
+    """
+    with path.open(encoding="utf-8") as file:
+        if hasattr(os, "getuid") and os.fstat(file.fileno()).st_uid != os.getuid():
+            raise PermissionError("it belongs to another user")
+        return json.loads(file.read(most_characters))
+
+
+def write_json(path: Path, content: object, *, indent: int | None = None) -> None:
+    """Replace a file, and make its folder if there is none, for the user alone.
+
+    Whoever reads at the same time finds the old file or the new one, whole.
+
+    Raises
+    ------
+    OSError
+        If it can't be written. The old file is still there, then.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    text = json.dumps(content, indent=indent)
+    with NamedTemporaryFile(
+        "w", dir=path.parent, prefix=path.stem, delete=False, encoding="utf-8"
+    ) as file:
+        try:
+            file.write(text)
+            file.close()
+            Path(file.name).replace(path)
+        except BaseException:
+            with suppress(OSError):
+                Path(file.name).unlink()
+            raise
