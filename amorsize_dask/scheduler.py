@@ -36,6 +36,7 @@ from amorsize_dask.execute.loop import Execution
 from amorsize_dask.execute.node import Key
 from amorsize_dask.execute.pool import WorkerPool
 from amorsize_dask.execute.preload import find_modules
+from amorsize_dask.execute.recollection import NO_RECOLLECTION, recollect
 from amorsize_dask.execute.record import RunRecord, make_record
 from amorsize_dask.execute.start_method import choose_start_method, has_processes
 from amorsize_dask.lowering import lower, materialize, nest, read
@@ -274,12 +275,14 @@ class AmorsizeScheduler:
         may_boot = not n_warm and Lane.PROCESSES in limits.allowed_lanes
         modules = find_modules(tasks) if may_boot else ()
         machine = measure_machine(self._calibration.costs_for(modules))
+        recollection = recollect(tasks) if _remembers() else NO_RECOLLECTION
         scheduling = Scheduling(
             tasks.graph,
             machine,
             self._with_memory_limit(limits, machine),
             n_warm=n_warm,
             is_streamed=is_streamed,
+            recalled=recollection.experiences,
         )
         execution = Execution(
             tasks,
@@ -303,6 +306,9 @@ class AmorsizeScheduler:
             actual_s = perf_counter() - start
             self.last_run = make_record(tasks, scheduling, execution, actual_s, error)
             del error
+        recollection.learn(scheduling.experiences(), actual_s)
+        if may_boot and not execution.n_workers[Lane.PROCESSES]:
+            self._calibration.note_regret(scheduling.regret_s())
         if not self._calibration.is_complete:
             for idle in self._pool.take(1):
                 self._calibration.complete(idle)
@@ -352,6 +358,11 @@ def _chain_items(
             yield from items
             # Not while the next one is made.
             del items
+
+
+def _remembers() -> bool:
+    # Workers are many, and what their tasks compute has its place in the caller's runs.
+    return bool(config.get("history")) and not worker.is_worker
 
 
 def _wants_rerun(kwargs: dict[str, Any]) -> bool:

@@ -40,6 +40,8 @@ def pytest_configure(config: pytest.Config) -> None:
     folder = tempfile.TemporaryDirectory(prefix="cache-of-tests-")
     config.add_cleanup(folder.cleanup)
     os.environ["XDG_CACHE_HOME"] = folder.name
+    # What one test has measured must not decide what happens in another.
+    os.environ["DASK_AMORSIZE__HISTORY"] = "False"
     # What multiprocessing would start with the first `scheduler="processes"`, and keep.
     resource_tracker.ensure_running()
 

@@ -16,9 +16,9 @@ WINDOW = 50
 #: uneven stages are taken for even; larger: even ones get needlessly small batches.
 FIRST_SPREAD = 0.5
 
-#: Items that earlier runs count for at most. Smaller: the first outcomes of a run, which
-#: are not typical, outweigh what is known; larger: a stage that has become somewhat
-#: different is seen as it was.
+#: Items that earlier runs count for at most. Smaller: the first outcomes of a run,
+#: which are not typical, outweigh what is known; larger: a stage that has become
+#: somewhat different is seen as it was.
 RECALLED_ITEMS = 10
 
 #: Times by which a first outcome may differ from what earlier runs have shown. Smaller:
@@ -26,8 +26,9 @@ RECALLED_ITEMS = 10
 #: work that has become another is believed to be the same.
 STALE_FACTOR = 3.0
 
-#: Seconds by which they may differ in any case. Smaller: the noise of microseconds makes
-#: known stages forgotten; larger: millions of items that take longer aren't noticed.
+#: Seconds by which they may differ in any case. Smaller: the noise of microseconds
+#: makes known stages forgotten; larger: millions of items that take longer aren't
+#: noticed.
 STALE_S = 20e-6
 
 
@@ -47,8 +48,8 @@ class StageStatistics:
         "_glimpse_crowded_s",
         "_glimpse_s",
         "_in_bytes",
-        "_measured_peak_bytes",
         "_mean_s",
+        "_measured_peak_bytes",
         "_n_items_counted",
         "_n_items_cpu",
         "_n_items_sized",

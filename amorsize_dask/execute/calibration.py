@@ -57,13 +57,23 @@ class Calibration:
         # Costs that were measured, here or earlier; the others are defaults.
         self._noted = {f.name for f in fields(Costs)} if self._is_complete else set()
         self._last_ready: float | None = None
+        self._regret_s = 0.0
 
     def costs_for(self, modules: Sequence[str]) -> Costs:
-        """Return the costs where workers import modules of Dask when they boot."""
-        costs = self.costs
-        if not modules:
-            return costs
-        return replace(costs, boot_first_s=costs.boot_first_s + costs.import_dask_s)
+        """Return the costs where workers import modules of Dask when they boot.
+
+        What earlier runs would have saved with workers that are up counts against
+        their boot: of many runs none of which is worth one, all together may be.
+        """
+        boot_first_s = self.costs.boot_first_s
+        if modules:
+            boot_first_s += self.costs.import_dask_s
+        boot_first_s = max(MIN_COST_S, boot_first_s - self._regret_s)
+        return replace(self.costs, boot_first_s=boot_first_s)
+
+    def note_regret(self, seconds: float) -> None:
+        """Take note of what workers would have saved in a run that had none."""
+        self._regret_s += seconds
 
     @property
     def is_complete(self) -> bool:
@@ -72,6 +82,7 @@ class Calibration:
 
     def note_ready(self, worker: ProcessWorker) -> None:
         """Take note of how long a worker has taken to boot."""
+        self._regret_s = 0.0
         boot_s = worker.ready_at - worker.asked_at
         if worker.is_first and worker.has_imported:
             if "boot_first_s" not in self._noted:

@@ -1,0 +1,66 @@
+"""Which stage it is, for whoever has seen it in an earlier run: by its functions."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from typing import Any
+
+from amorsize_dask.execute.fused import Call, Chain, Subgraph
+from amorsize_dask.execute.graph import TaskGraph
+from amorsize_dask.execute.node import Node
+from amorsize_dask.execute.recipe import Piece
+from amorsize_dask.measure.fingerprint import fingerprint_function
+
+#: Stages up to which a run's are known from earlier ones. Smaller: graphs of many
+#: functions are measured anew each time; larger: graphs in which each task is a stage
+#: of its own pay 10 µs for each, and push all others out of the history.
+MAX_STAGES = 100
+
+
+def fingerprint_stages(tasks: TaskGraph) -> dict[int, str]:
+    """Return fingerprints of the stages of a graph that is about to run, by number.
+
+    A stage is known by the functions of its first task and by those of the stages that
+    this needs values of, for a ``sum`` of what one function makes may take as long as
+    no other. Those that belong into the caller have none, nor have those that get
+    their tasks while the graph runs; and no stage has if there are too many.
+    """
+    graph = tasks.graph
+    if graph.n_stages - len(graph.tail_stage) > MAX_STAGES:
+        return {}
+    n = len(graph)
+    # The last that is written is the first.
+    firsts = dict(zip(reversed(tasks.stage_of), range(n - 1, -1, -1), strict=True))
+    own = {
+        number: ",".join(map(fingerprint_function, _functions(tasks.nodes[task])))
+        for number, task in firsts.items()
+    }
+    return {
+        number: _digest(own[number], sorted(_needed(tasks, task, own)))
+        for number, task in firsts.items()
+        if number not in graph.caller_stages and own[number]
+    }
+
+
+def _needed(tasks: TaskGraph, task: int, own: dict[int, str]) -> set[str]:
+    return {own[tasks.stage_of[d]] for d in tasks.graph.dependencies[task]}
+
+
+def _digest(own: str, needed: list[str]) -> str:
+    return hashlib.sha256(repr((own, needed)).encode()).hexdigest()[:16]
+
+
+def _functions(node: Node) -> Iterator[Any]:
+    """Yield what a node calls, and what it calls that with to be called in turn."""
+    if isinstance(node, Piece):
+        yield from filter(callable, node.recipe.constants)
+    elif isinstance(node, Chain | Subgraph):
+        for inner in node.nodes:
+            yield from _functions(inner)
+    elif isinstance(node, Call):
+        yield from _functions(node.body)
+    else:
+        function = getattr(node, "func", None)
+        if callable(function):
+            yield function

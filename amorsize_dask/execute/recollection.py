@@ -1,0 +1,73 @@
+"""What a run knows from earlier ones, and what later ones will know from it."""
+
+from __future__ import annotations
+
+import atexit
+from collections.abc import Mapping, Sequence
+from functools import cache
+
+from amorsize_dask.core.experience import Experience
+from amorsize_dask.execute.graph import TaskGraph
+from amorsize_dask.execute.identity import fingerprint_stages
+from amorsize_dask.measure.history import History, shared
+
+#: Seconds of a run after which what it has shown is written to disk at once, and not
+#: when the process ends. Smaller: many short runs write a file each, 2 ms; larger: what
+#: a long run has shown is lost if the process is killed.
+SAVE_S = 1.0
+
+
+class Recollection:
+    """What is known of the stages of one graph.
+
+    Parameters
+    ----------
+    history : History
+        Where it comes from and goes to.
+    fingerprints : mapping of int to str
+        Those of the stages, by number.
+    names : sequence of str
+        Those of the stages.
+
+    Attributes
+    ----------
+    experiences : dict of int to Experience
+        What earlier runs have shown, by stage.
+    """
+
+    def __init__(
+        self, history: History, fingerprints: Mapping[int, str], names: Sequence[str]
+    ) -> None:
+        self._history = history
+        self._fingerprints = fingerprints
+        self._names = names
+        recalled = {
+            number: history.recall(fingerprint)
+            for number, fingerprint in fingerprints.items()
+        }
+        self.experiences = {
+            number: seen for number, seen in recalled.items() if seen is not None
+        }
+
+    def learn(self, experiences: Mapping[int, Experience], seconds: float) -> None:
+        """Keep what a run of so many seconds has shown, by stage."""
+        for number, experience in experiences.items():
+            fingerprint = self._fingerprints.get(number)
+            if fingerprint is not None:
+                self._history.note(fingerprint, self._names[number], experience)
+        if self._fingerprints and seconds >= SAVE_S:
+            self._history.save()
+
+
+def recollect(tasks: TaskGraph) -> Recollection:
+    """Look up what is known of a graph's stages."""
+    _save_at_exit()
+    return Recollection(shared, fingerprint_stages(tasks), tasks.stages)
+
+
+@cache
+def _save_at_exit() -> None:
+    atexit.register(shared.save)
+
+
+NO_RECOLLECTION = Recollection(shared, {}, ())
