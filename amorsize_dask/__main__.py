@@ -9,8 +9,14 @@ from rich.console import Console
 
 from amorsize_dask.demo import QUICK_STEP, DemoRun, find_modules, run_demo
 from amorsize_dask.measure.cores import find_core_limits
+from amorsize_dask.measure.history import shared
 from amorsize_dask.measure.memory import find_memory_limits
-from amorsize_dask.report import show_progress, tabulate_demo, tabulate_limits
+from amorsize_dask.report import (
+    show_progress,
+    tabulate_demo,
+    tabulate_history,
+    tabulate_limits,
+)
 
 
 @click.group()
@@ -55,6 +61,27 @@ def demo(quick: bool) -> None:
 def machine() -> None:
     """Show what limits the cores and the memory of a run here, and what it may take."""
     Console().print(tabulate_limits(find_core_limits(), find_memory_limits()))
+
+
+@main.command()
+@click.option("--clear", is_flag=True, help="Forget all of it.")
+def history(clear: bool) -> None:
+    """Show what is known from earlier runs, or forget it.
+
+    Stages are known by what their functions do, whatever their names are.
+    """
+    console = Console()
+    entries = shared.entries()
+    if clear:
+        try:
+            shared.clear()
+        except OSError as error:
+            raise click.ClickException(f"the file can't be removed: {error}") from error
+        console.print(f"Forgotten: {len(entries)} stages.")
+    elif entries:
+        console.print(tabulate_history(entries))
+    else:
+        console.print("Nothing is known from earlier runs.")
 
 
 if __name__ == "__main__":

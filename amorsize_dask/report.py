@@ -18,8 +18,9 @@ from rich.progress import (
 )
 from rich.table import Table
 
-from amorsize_dask.core.units import format_bytes
+from amorsize_dask.core.units import format_bytes, format_seconds
 from amorsize_dask.demo import DemoRun
+from amorsize_dask.measure.history import Entry
 from amorsize_dask.measure.memory import MemoryLimit
 
 #: Times per second that a bar is drawn. Smaller: it looks stuck; larger: drawing takes
@@ -135,4 +136,35 @@ def tabulate_limits(cores: Mapping[str, int], memory: Sequence[MemoryLimit]) -> 
         is_binding = limit.left_bytes == least_bytes
         left = format_bytes(max(0, limit.left_bytes))
         table.add_row("memory", limit.name, left, "*" if is_binding else "")
+    return table
+
+
+def tabulate_history(entries: Mapping[str, Entry]) -> Table:
+    """Return a table of what earlier runs have shown.
+
+    Parameters
+    ----------
+    entries : mapping of str to Entry
+        By fingerprint, those that ran last at the end.
+
+    Returns
+    -------
+    Table
+        One row for each stage, those that ran last first.
+    """
+    table = Table("stage", "functions", title="What is known from earlier runs")
+    for heading in ("items", "each", "CPU", "GIL", "in", "out", "peak"):
+        table.add_column(heading, justify="right")
+    for fingerprint, entry in reversed(list(entries.items())):
+        seen = entry.experience
+        gil = "?" if seen.gil_fraction is None else f"{seen.gil_fraction:.0%}"
+        table.add_row(
+            entry.name,
+            fingerprint,
+            f"{seen.n_items:,}",
+            format_seconds(seen.mean_s),
+            f"{seen.cpu_fraction:.0%}",
+            gil,
+            *map(format_bytes, (seen.in_bytes, seen.out_bytes, seen.peak_bytes)),
+        )
     return table

@@ -377,10 +377,16 @@ class Feeding:
             if n < n_tasks or self._fitting.has_spilled:
                 numbers, most = {first}, min(most, n)
             left_bytes = min(left_bytes, max(1.0, self._fitting.room_bytes))
+        room_bytes = self._fitting.room_bytes - left_bytes
         heads = sorted((ready[number].head, number) for number in numbers)
         while heads and len(tasks) < most and left_s > 0 and left_bytes > 0:
             _, number = heads.pop(0)
             item_s, item_bytes = self._expect(number)
+            if (
+                tasks
+                and self._placing.stages[number].statistics.peak_bytes > room_bytes
+            ):
+                break  # the first stage alone is known to fit
             # Tasks of a stage are taken to be of the first one's size.
             size = self._graph.n_items(ready[number].head)
             n = ceil(min(left_s / item_s, left_bytes / item_bytes))

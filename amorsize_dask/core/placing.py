@@ -20,7 +20,7 @@ from amorsize_dask.core.model import (
     Workload,
 )
 from amorsize_dask.core.placement import place, place_unmeasured
-from amorsize_dask.core.splitting import choose_split
+from amorsize_dask.core.splitting import WORTH_S, choose_split
 from amorsize_dask.core.stage import Stage
 from amorsize_dask.core.units import format_seconds
 from amorsize_dask.core.workers import Workers
@@ -89,10 +89,16 @@ class Placing:
         for stage, n in zip(self.stages, n_tasks, strict=True):
             stage.n_items_a_task = stage.n_left / n if n else 1.0
         for number, experience in recalled.items():
-            if number not in self.caller_stages:
+            if self._may_recall(number, experience):
                 self.stages[number].statistics.recall(experience)
         for number in range(n_stages):
             self.place(number)
+
+    def _may_recall(self, number: int, experience: Experience) -> bool:
+        """Whether a stage may go by earlier runs; a chain that may be split may not."""
+        work_s = self.stages[number].n_left * experience.mean_s
+        is_chain = number in self._graph.graph.tail_stage
+        return number not in self.caller_stages and not (is_chain and work_s >= WORTH_S)
 
     def lanes_of(self, number: int) -> tuple[Lane, ...]:
         """Return the lanes in which a stage may run, simplest first."""
@@ -195,15 +201,18 @@ class Placing:
 
         chosen = choose_split(links, stage.workload(), place_halves)
         if chosen is None:
+            n_up = {Lane.PROCESSES: self._machine.n_cores}
+            missed = choose_split(links, stage.workload(), place_halves)
+            stage.missed_s = missed.saved_s if missed is not None else 0.0
             return []
-        n_links, *halves = chosen
+        halves = chosen.first, chosen.second
         pairs = self._graph.split(number)
         self.stages[tail].n_left += len(pairs)
         for half_number, half in zip((number, tail), halves, strict=True):
             statistics = self.stages[half_number].statistics
             statistics.restart(half.seconds, half.cpu_s)
             self.place(half_number)
-        return [Split(task, part, n_links) for task, part in pairs]
+        return [Split(task, part, chosen.n_links) for task, part in pairs]
 
     def regret_s(self) -> float:
         """Return how much sooner all would have ended with worker processes up.
@@ -224,7 +233,7 @@ class Placing:
             )
             assert cold is not None
             assert warm is not None
-            total_s += max(0.0, cold.makespan_s - warm.makespan_s)
+            total_s += max(0.0, cold.makespan_s - warm.makespan_s, stage.missed_s)
         return total_s
 
     def _count_up(self) -> dict[Lane, int]:

@@ -12,6 +12,7 @@ class Stage:
     __slots__ = (
         "barred",
         "is_little",
+        "missed_s",
         "n_items_a_task",
         "n_left",
         "n_losses",
@@ -33,6 +34,8 @@ class Stage:
         self.reasons: list[str] = []
         #: Unfinished tasks, by their items.
         self.n_left = 0
+        #: Seconds that splitting its tasks would have saved with worker processes up.
+        self.missed_s = 0.0
         #: Items that each of its tasks has, in the mean.
         self.n_items_a_task = 1.0
         #: Those of them that were running when their worker died, and how it ended.

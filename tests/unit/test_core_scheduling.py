@@ -14,6 +14,7 @@ from amorsize_dask.core.events import (
     Action,
     BatchDone,
     Drop,
+    Event,
     GiveUp,
     Glimpse,
     Immovable,
@@ -24,6 +25,7 @@ from amorsize_dask.core.events import (
     WorkerLost,
     WorkerReady,
 )
+from amorsize_dask.core.experience import Experience
 from amorsize_dask.core.feeding import SLICE_BYTES
 from amorsize_dask.core.model import Lane, Limits
 from amorsize_dask.core.outcome import Outcome
@@ -475,3 +477,76 @@ def test_values_live_as_long_as_they_are_needed() -> None:
         actions = core.handle(done(CALLER, run.tasks))
         dropped.append([drop.tasks for drop in only(Drop, actions)])
     assert dropped == [[], [], [[0, 1]]]
+
+
+# -- earlier runs ---------------------------------------------------------------------
+
+
+def seen(mean_s: float, n_items: int, **fields: float) -> Experience:
+    """Return what earlier runs have shown of tasks that hold the GIL."""
+    return Experience(
+        n_items=n_items,
+        mean_s=mean_s,
+        std_s=0.0,
+        cpu_fraction=1.0,
+        gil_fraction=1.0,
+        **fields,
+    )
+
+
+def test_little_work_that_is_known_stays_on_the_caller() -> None:
+    """After one task that is as it was, all the others at once."""
+    core = Scheduling(bag(10), machine(), Limits(), recalled={0: seen(1e-3, 10)})
+    assert core.handle() == [Run(CALLER, [0])]
+    assert core.handle(done(CALLER, [0], 1e-3)) == [Run(CALLER, list(range(1, 10)))]
+
+
+def test_more_than_was_known_is_no_longer_little() -> None:
+    """The first task runs where the caller can see that it takes long."""
+    core = Scheduling(bag(11), machine(), Limits(), recalled={0: seen(1e-3, 10)})
+    (run,) = only(Run, core.handle())
+    assert run.worker == SIDE
+
+
+def test_work_that_is_known_boots_workers_at_once() -> None:
+    """Before a task has run; the side thread begins with one task."""
+    core = Scheduling(bag(400), machine(4), Limits(), recalled={0: seen(0.1, 9)})
+    actions = core.handle()
+    (start,) = only(StartWorkers, actions)
+    assert (start.lane, len(start.workers)) == (PROCESSES, 4)
+    assert [len(run.tasks) for run in only(Run, actions)] == [1]
+    assert "by earlier runs" in core.decisions[0].placement.reason
+
+
+@pytest.mark.parametrize("mean_s", [1e-6, 1e-3, 0.1, 10.0])
+def test_wrong_knowledge_costs_little(mean_s: float) -> None:
+    """Whatever was known, the run is at most a few tasks longer."""
+    tasks, graph = [COMPUTING] * 100, bag(100)
+    usual = simulate(graph, tasks, machine(4))
+    misled = simulate(graph, tasks, machine(4), recalled={0: seen(mean_s, 100)})
+    assert misled.makespan_s < usual.makespan_s + 2 * COMPUTING.seconds
+
+
+def test_memory_of_earlier_runs_refuses_nothing() -> None:
+    """Their tasks may have been larger; those of this one are measured."""
+    limits = Limits(memory_limit_bytes=10**6)
+    known = seen(0.1, 100, peak_bytes=1e9, out_bytes=1e9)
+    run = simulate(bag(20), [COMPUTING] * 20, machine(4), limits, recalled={0: known})
+    assert run.gave_up is None
+
+
+def test_what_workers_would_have_saved() -> None:
+    """Nothing where they wouldn't have been used; else what their boot prevented."""
+
+    def regret_s(task: SimulatedTask, n_tasks: int) -> float:
+        core = Scheduling(bag(n_tasks), machine(4), Limits())
+        events: list[Event] = []
+        while not core.is_finished:
+            events = [
+                done(run.worker, run.tasks, task.seconds)
+                for run in only(Run, core.handle(*events))
+            ]
+        return core.regret_s()
+
+    assert regret_s(SimulatedTask(1e-4), 100) == 0
+    assert 0.05 < regret_s(SimulatedTask(2e-3), 60) < 0.15

@@ -57,8 +57,9 @@ def test_waiting_and_computing_are_parted(
     """Between the links that wait and those that compute, in whatever order."""
     chosen = choose_split(links, workload_of(links, 400), place_anywhere)
     assert chosen is not None
-    n_links, first, second = chosen
-    assert n_links == n_first
+    first, second = chosen.first, chosen.second
+    assert chosen.n_links == n_first
+    assert chosen.saved_s > 0
     assert first.seconds + second.seconds == pytest.approx(sum(s for s, _ in links))
     assert first.waits is not second.waits
 

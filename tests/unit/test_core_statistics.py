@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
+from amorsize_dask.core.experience import Experience
 from amorsize_dask.core.model import Lane
 from amorsize_dask.core.outcome import Outcome
 from amorsize_dask.core.statistics import FIRST_SPREAD, WINDOW, StageStatistics
@@ -148,3 +151,96 @@ def test_waiting_is_known_from_watching() -> None:
     idle.watch(0.0, 0.0)
     idle.add([Outcome(0, 1.0, 0.0)], Lane.INLINE, is_crowded=True)
     assert idle.workload(1).crowded_s == 0
+
+
+# -- earlier runs ----------------------------------------------------------------------
+
+SEEN = Experience(
+    n_items=100,
+    mean_s=0.1,
+    std_s=0.01,
+    cpu_fraction=1.0,
+    gil_fraction=0.5,
+    in_bytes=10.0,
+    out_bytes=20.0,
+    peak_bytes=30.0,
+)
+
+
+def recalled(seen: Experience = SEEN) -> StageStatistics:
+    """Return statistics that rest on earlier runs alone."""
+    statistics = StageStatistics()
+    statistics.recall(seen)
+    return statistics
+
+
+def test_earlier_runs_are_believed_at_first() -> None:
+    """All that they have shown is known, but nothing counts as done."""
+    statistics = recalled()
+    assert statistics.is_known
+    assert statistics.is_recalled
+    assert (
+        statistics.worked_s == statistics.n_finished == statistics.measured_bytes == 0
+    )
+    workload = statistics.workload(3)
+    assert (workload.mean_s, workload.std_s) == (0.1, pytest.approx(0.01))
+    assert (workload.cpu_fraction, workload.gil_fraction) == (1.0, 0.5)
+    assert (workload.in_bytes, workload.out_bytes) == (10.0, 20.0)
+    assert workload.peak_bytes == 30.0
+    assert statistics.experience() is None
+
+
+def test_what_is_confirmed_is_kept() -> None:
+    """An outcome that is alike moves the mean; sizes are those of this run."""
+    statistics = recalled()
+    statistics.add([Outcome(0, 0.2, 0.2, 5, 6)], Lane.INLINE)
+    assert not statistics.is_recalled
+    assert 0.1 < statistics.mean_s < 0.12
+    assert (statistics.out_bytes, statistics.peak_bytes) == (5, 6)
+    assert statistics.measured_bytes == 6
+
+
+@pytest.mark.parametrize("seconds", [0.001, 1.0])
+def test_what_is_stale_is_forgotten(seconds: float) -> None:
+    """But the code is the same, so it holds the GIL as it did."""
+    statistics = recalled()
+    statistics.add([Outcome(0, seconds, seconds)], Lane.INLINE)
+    assert statistics.mean_s == seconds
+    assert statistics.gil_fraction == 0.5
+
+
+def test_a_long_task_makes_it_forgotten_before_it_ends() -> None:
+    """A glimpse tells as well."""
+    statistics = recalled()
+    statistics.add_glimpse(0.2, 1.0)
+    assert statistics.is_recalled
+    statistics.add_glimpse(1.0, 1.0)
+    assert not statistics.is_recalled
+    assert statistics.mean_s == 2.0
+
+
+@pytest.mark.parametrize(("cpu_s", "is_kept"), [(0.1, True), (0.9, False)])
+def test_threads_are_judged_by_what_they_compute(cpu_s: float, is_kept: bool) -> None:
+    """Their seconds contain waiting for the GIL."""
+    statistics = recalled()
+    statistics.add([Outcome(0, 1.0, cpu_s)], Lane.THREADS)
+    assert statistics.mean_s == pytest.approx(0.1 if is_kept else 1.0)
+
+
+def test_noise_of_microseconds_is_no_news() -> None:
+    """What takes a microsecond takes ten now and then."""
+    statistics = recalled(replace(SEEN, mean_s=1e-6, std_s=0.0))
+    statistics.add([Outcome(0, 1e-5, 1e-5)], Lane.INLINE)
+    assert statistics.mean_s < 3e-6
+
+
+def test_a_later_run_is_told_what_this_one_has_seen() -> None:
+    """Without what a task waited for others."""
+    statistics = counted(*(Outcome(i, 0.1, 0.05, 7, 8) for i in range(5)))
+    statistics.watch(0.25, 0.5)
+    seen = statistics.experience()
+    assert seen is not None
+    assert (seen.n_items, seen.mean_s) == (5, pytest.approx(0.1))
+    assert (seen.cpu_fraction, seen.gil_fraction) == (pytest.approx(0.5), 0.25)
+    assert (seen.out_bytes, seen.peak_bytes) == (7, 8)
+    assert StageStatistics().experience() is None

@@ -1,0 +1,79 @@
+"""Stages are known by what their functions do."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import dask
+import dask.bag as db
+from dask import delayed
+
+from amorsize_dask.execute.graph import TaskGraph
+from amorsize_dask.execute.identity import MAX_STAGES, fingerprint_stages
+from amorsize_dask.lowering import read
+
+
+def lowered(*collections: Any) -> TaskGraph:
+    """Lower collections as a compute does."""
+    found: list[TaskGraph] = []
+
+    def get(dsk: Any, keys: Any, **_: Any) -> Any:
+        found.append(read(dsk, keys))
+        return dask.get(dsk, keys)
+
+    dask.compute(*collections, scheduler=get)
+    return found[0]
+
+
+def known(*collections: Any) -> set[str]:
+    return set(fingerprint_stages(lowered(*collections)).values())
+
+
+def one(x: int) -> int:
+    return x + 1
+
+
+def same(x: int) -> int:
+    return x + 1
+
+
+def other(x: int) -> int:
+    return x + 2
+
+
+def bag(function: Callable[[int], int], n: int = 10) -> db.Bag:
+    return db.from_sequence(range(n), npartitions=2).map(function)
+
+
+def test_bags_are_known_by_their_functions():
+    assert known(bag(one)) == known(bag(same)) == known(bag(one, 1000))
+    assert not known(bag(one)) & known(bag(other))
+
+
+def test_what_follows_depends_on_what_it_follows():
+    after_one, after_other = (known(bag(f).sum()) for f in (one, other))
+    assert len(after_one) >= 2
+    assert after_one == known(bag(same).sum())
+    assert not after_one & after_other
+
+
+def test_delayed_calls():
+    calls = [delayed(one)(i) for i in range(3)]
+    assert known(*calls) == known(*(delayed(same)(i) for i in range(5)))
+    assert not known(*calls) & known(delayed(other)(0))
+
+
+def test_bookkeeping_is_no_stage_to_know():
+    tasks = lowered(bag(one))
+    assert not tasks.graph.caller_stages & fingerprint_stages(tasks).keys()
+
+
+def test_many_stages_are_too_many():
+    names = [
+        delayed(one)(i, dask_key_name=f"{chr(97 + i // 26)}{chr(97 + i % 26)}-{i}")
+        for i in range(MAX_STAGES + 20)
+    ]
+    tasks = lowered(*names)
+    assert tasks.graph.n_stages > MAX_STAGES
+    assert fingerprint_stages(tasks) == {}
