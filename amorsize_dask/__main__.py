@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 from functools import partial
+from time import sleep
 
 import click
 from rich.console import Console
 
 from amorsize_dask.demo import QUICK_STEP, DemoRun, find_modules, run_demo
-from amorsize_dask.measure.cores import find_core_limits
+from amorsize_dask.measure.cores import count_physical_cores, find_core_limits
+from amorsize_dask.measure.hints import find_thread_hints
 from amorsize_dask.measure.history import shared
+from amorsize_dask.measure.load import MIN_WINDOW_S, LoadWatch
 from amorsize_dask.measure.memory import find_memory_limits
+from amorsize_dask.measure.numa import find_nodes
 from amorsize_dask.report import (
     show_progress,
     tabulate_demo,
     tabulate_history,
     tabulate_limits,
+    tabulate_surroundings,
 )
 
 
@@ -59,8 +64,23 @@ def demo(quick: bool) -> None:
 
 @main.command()
 def machine() -> None:
-    """Show what limits the cores and the memory of a run here, and what it may take."""
-    Console().print(tabulate_limits(find_core_limits(), find_memory_limits()))
+    """Show what limits the cores and the memory of a run here, and what it may take.
+
+    Takes half a second, to see what others use.
+    """
+    watch = LoadWatch()
+    sleep(MIN_WINDOW_S)
+    cores = find_core_limits()
+    console = Console()
+    console.print(tabulate_limits(cores, find_memory_limits()))
+    console.print(
+        tabulate_surroundings(
+            count_physical_cores(min(cores.values())),
+            find_thread_hints(),
+            find_nodes(),
+            watch.look(),
+        )
+    )
 
 
 @main.command()

@@ -97,6 +97,13 @@ def check_idle_timeout(value: Any) -> float | None:
     return float(seconds)
 
 
+def check_flag(name: str, value: Any) -> bool:
+    """Return a yes or no, without taking the text "no" for a yes."""
+    if not isinstance(value, bool):
+        raise ArgumentError(name, value, "expected True or False")
+    return value
+
+
 def check_seconds(name: str, value: Any) -> float:
     """Return a time above 0."""
     expected = "expected seconds above 0"

@@ -21,7 +21,9 @@ from rich.table import Table
 from amorsize_dask.core.units import format_bytes, format_seconds
 from amorsize_dask.demo import DemoRun
 from amorsize_dask.measure.history import Entry
+from amorsize_dask.measure.load import Load
 from amorsize_dask.measure.memory import MemoryLimit
+from amorsize_dask.measure.numa import Node
 
 #: Times per second that a bar is drawn. Smaller: it looks stuck; larger: drawing takes
 #: the GIL from the tasks that are being timed.
@@ -136,6 +138,54 @@ def tabulate_limits(cores: Mapping[str, int], memory: Sequence[MemoryLimit]) -> 
         is_binding = limit.left_bytes == least_bytes
         left = format_bytes(max(0, limit.left_bytes))
         table.add_row("memory", limit.name, left, "*" if is_binding else "")
+    return table
+
+
+def tabulate_surroundings(
+    n_physical_cores: int,
+    hints: Mapping[str, int],
+    nodes: Sequence[Node],
+    load: Load,
+) -> Table:
+    """Return a table of what is known of a machine and doesn't limit a run by itself.
+
+    Parameters
+    ----------
+    n_physical_cores : int
+        Distinct physical cores among those that may be used.
+    hints : mapping of str to int
+        Threads that libraries may start in a process, by what says so.
+    nodes : sequence of Node
+        NUMA nodes.
+    load : Load
+        What others use.
+
+    Returns
+    -------
+    Table
+        One row for each fact.
+    """
+    table = Table("what", "is", title="What else is known")
+    table.add_row("physical cores", str(n_physical_cores))
+    for name, n in hints.items():
+        table.add_row(name, f"{n} threads in each process")
+    for node in nodes:
+        text = (
+            f"{len(node.cores)} cores, {format_bytes(node.available_bytes)} of "
+            f"{format_bytes(node.total_bytes)}"
+        )
+        if not node.is_allowed:
+            text += ", not for this process"
+        table.add_row(f"NUMA node {node.number}", text)
+    for use in load.cores:
+        text = f"{use.by_others:.1f} of {use.n_cores:g}, with respect_load left to them"
+        table.add_row(f"used by others: {use.name}", text)
+    if load.memory is not None:
+        text = (
+            f"{load.memory.fraction:.1%} of the time, with respect_load "
+            f"{load.memory_fraction:.0%} of the memory is taken"
+        )
+        table.add_row(f"waiting for memory: {load.memory.name}", text)
     return table
 
 

@@ -17,6 +17,7 @@ import dask
 
 from amorsize_dask import config
 from amorsize_dask.arguments import (
+    check_flag,
     check_idle_timeout,
     check_lanes,
     check_max_workers,
@@ -34,14 +35,15 @@ from amorsize_dask.execute.delivery import Delivery
 from amorsize_dask.execute.graph import TaskGraph
 from amorsize_dask.execute.loop import Execution
 from amorsize_dask.execute.node import Key
-from amorsize_dask.execute.pool import WorkerPool
+from amorsize_dask.execute.pool import WorkerPool, live_processes
 from amorsize_dask.execute.preload import find_modules
 from amorsize_dask.execute.recollection import NO_RECOLLECTION, recollect
 from amorsize_dask.execute.record import RunRecord, make_record
 from amorsize_dask.execute.start_method import choose_start_method, has_processes
 from amorsize_dask.lowering import lower, materialize, nest, read
 from amorsize_dask.lowering.partitions import find_partitions, is_bag
-from amorsize_dask.measure.machine import measure_machine
+from amorsize_dask.measure.load import LoadWatch
+from amorsize_dask.measure.machine import leave_to_others, measure_machine
 
 LANES = tuple(Lane)
 
@@ -82,6 +84,10 @@ class AmorsizeScheduler:
     allow_oversized : bool, optional
         Run tasks of which one has taken more than `memory_limit` by itself, one at a
         time, instead of raising `MemoryBudgetError`.
+    respect_load : bool, optional
+        Leave cores to others that use them, and a part of the memory to them while it
+        is short; looked at when a run starts. At least one core is used. It is the
+        setting ``amorsize.respect-load`` by default, which is false.
 
     Attributes
     ----------
@@ -111,9 +117,14 @@ class AmorsizeScheduler:
         allow_oversized: bool = False,
         retries: int = 0,
         task_timeout: float | None = None,
+        respect_load: bool | None = None,
     ) -> None:
         if target_batch_duration is None:
             target_batch_duration = config.get("target-batch-duration")
+        if respect_load is None:
+            respect_load = check_flag(
+                "amorsize.respect-load", config.get("respect-load")
+            )
         self._arguments = (
             max_workers,
             memory_limit,
@@ -123,7 +134,11 @@ class AmorsizeScheduler:
             allow_oversized,
             retries,
             task_timeout,
+            respect_load,
         )
+        # The first look, with which the one at the first run is compared.
+        is_respectful = check_flag("respect_load", respect_load)
+        self._load_watch = LoadWatch() if is_respectful else None
         self._retries = check_retries(retries)
         self._timeout_s = check_timeout(task_timeout, lanes)
         self._memory_limit = check_memory_limit(memory_limit)
@@ -274,7 +289,7 @@ class AmorsizeScheduler:
         n_warm = self._pool.n_idle
         may_boot = not n_warm and Lane.PROCESSES in limits.allowed_lanes
         modules = find_modules(tasks) if may_boot else ()
-        machine = measure_machine(self._calibration.costs_for(modules))
+        machine, load = self._look_at_machine(modules)
         recollection = recollect(tasks) if _remembers() else NO_RECOLLECTION
         scheduling = Scheduling(
             tasks.graph,
@@ -304,7 +319,9 @@ class AmorsizeScheduler:
             raise
         finally:
             actual_s = perf_counter() - start
-            self.last_run = make_record(tasks, scheduling, execution, actual_s, error)
+            self.last_run = make_record(
+                tasks, scheduling, execution, actual_s, error, machine.n_cores, load
+            )
             del error
         recollection.learn(scheduling.experiences(), actual_s)
         if may_boot and not execution.n_workers[Lane.PROCESSES]:
@@ -313,6 +330,15 @@ class AmorsizeScheduler:
             for idle in self._pool.take(1):
                 self._calibration.complete(idle)
                 self._pool.give_back(idle)
+
+    def _look_at_machine(self, modules: Sequence[str]) -> tuple[Machine, str | None]:
+        """Return what a run may use, and if others are left something, what and why."""
+        machine = measure_machine(self._calibration.costs_for(modules))
+        if self._load_watch is None:
+            return machine, None
+        load = self._load_watch.look(live_processes())
+        why = load.explain(machine.n_cores, machine.memory_bytes)
+        return leave_to_others(machine, load), why
 
     def _limits_for(self, kwargs: dict[str, Any], *, is_observed: bool) -> Limits:
         """Return what this one call allows."""

@@ -19,6 +19,7 @@ chosen = AmorsizeScheduler(
     target_batch_duration=0.05,
     isolate=True,
     allow_oversized=True,
+    respect_load=True,
 )
 assert_type(
     default.stream(db.from_sequence([1, 2]), ordered=False), Generator[Any, None, None]
@@ -33,6 +34,8 @@ with AmorsizeScheduler(lanes=["threads"]) as scheduler:
     assert_type(record.actual_s, float)
     assert_type(record.predicted_s, float | None)
     assert_type(record.peak_memory_bytes, int)
+    assert_type(record.n_cores, int)
+    assert_type(record.load, str | None)
     assert_type(str(record), str)
     assert_type(record.lanes["threads"].n_tasks, int)
     for lane in record.lanes.values():

@@ -23,6 +23,7 @@ from typing import Protocol
 
 from amorsize_dask.execute.channel import SEND_FLAGS
 from amorsize_dask.execute.forkserver import FORK
+from amorsize_dask.measure.hints import THREAD_VARIABLES
 
 #: Seconds to wait for the exit status of a worker whose pipe has closed. It follows
 #: within milliseconds; longer only if the fork server itself is gone.
@@ -31,17 +32,6 @@ STATUS_TIMEOUT_S = 1.0
 #: Dask's own seed for the hashes of its worker processes, see dask issue 6640: without
 #: one, equal strings hash differently from worker to worker.
 HASH_SEED = "6640"
-
-#: Libraries read these when they are loaded. One thread each: the lane already has
-#: a worker for each core. What the user has set is kept.
-THREAD_VARIABLES = (
-    "OMP_NUM_THREADS",
-    "OPENBLAS_NUM_THREADS",
-    "MKL_NUM_THREADS",
-    "NUMEXPR_NUM_THREADS",
-    "VECLIB_MAXIMUM_THREADS",
-    "BLIS_NUM_THREADS",
-)
 
 #: How glibc hands out memory in workers, in bytes. By itself it learns from the first
 #: large array that is freed to keep room for such, and then a batch of results holds

@@ -73,6 +73,11 @@ class RunRecord:
     lanes: Mapping[str, LaneRecord]
     stages: tuple[StageRecord, ...]
     decisions: tuple[DecisionRecord, ...]
+    #: Cores that the run could use, and bytes that it might take.
+    n_cores: int
+    memory_limit_bytes: int
+    #: With ``respect_load``, what others have left of cores and memory, and why.
+    load: str | None
     #: Highest resident bytes of the caller and of each worker process, added up.
     peak_memory_bytes: int
     #: The exception that ended the run, if one did.
@@ -80,6 +85,8 @@ class RunRecord:
 
     def __str__(self) -> str:
         lines = [self._headline()]
+        if self.load is not None:
+            lines.append(f"  {self.load}")
         for lane, record in self.lanes.items():
             lines.append(
                 f"  {lane:<9} {record.n_tasks:>7} tasks "
@@ -117,6 +124,8 @@ def make_record(
     execution: Execution,
     actual_s: float,
     error: BaseException | None,
+    n_cores: int,
+    load: str | None,
 ) -> RunRecord:
     """Gather the record of a run that has ended, well or not."""
     decisions = tuple(
@@ -141,6 +150,9 @@ def make_record(
         lanes=_lane_records(scheduling, execution),
         stages=_stage_records(tasks, scheduling),
         decisions=decisions,
+        n_cores=n_cores,
+        memory_limit_bytes=scheduling.budget.limit_bytes,
+        load=load,
         peak_memory_bytes=read_peak_rss()
         + sum(execution.processes.peak_rss_bytes.values()),
         error=error,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from functools import lru_cache
 from math import ceil
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import psutil
 
 from amorsize_dask.measure.batch_system import find_job_cores
 from amorsize_dask.measure.cgroup import find_groups, read_lines, read_number
+from amorsize_dask.measure.hints import find_python_cores
 
 
 def count_cores(root: Path = Path("/")) -> int:
@@ -44,13 +46,13 @@ def find_core_limits(root: Path = Path("/")) -> dict[str, int]:
 
 
 def find_grants(root: Path = Path("/")) -> dict[str, int]:
-    """Return what control groups and batch systems grant, by name.
+    """Return what control groups, batch systems and Python's user grant, by name.
 
     Reads some files, which costs about a tenth of a millisecond.
     """
     n_by_quota = count_by_quota(root)
     by_quota = {} if n_by_quota is None else {"cgroup quota": n_by_quota}
-    return {**by_quota, **find_job_cores()}
+    return {**by_quota, **find_job_cores(), **find_python_cores()}
 
 
 def count_by_affinity() -> int:
@@ -58,9 +60,14 @@ def count_by_affinity() -> int:
 
     Costs a microsecond. At least 1.
     """
+    return len(find_affinity())
+
+
+def find_affinity() -> frozenset[int]:
+    """Return the numbers of these cores."""
     if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
+        return frozenset(os.sched_getaffinity(0))
+    return frozenset(range(os.cpu_count() or 1))
 
 
 def count_by_quota(root: Path = Path("/")) -> int | None:
@@ -68,32 +75,54 @@ def count_by_quota(root: Path = Path("/")) -> int | None:
 
     Reads some files, which costs about a tenth of a millisecond. At least 1.
     """
-    quotas = [
-        quota
-        for folder, is_v2 in find_groups("cpu", root)
-        if (quota := _read_quota(folder, is_v2)) is not None
-    ]
+    quotas = [quota for _, _, quota in find_quotas(root)]
     return ceil(min(quotas)) if quotas else None
 
 
-def count_physical_cores(n_cores: int) -> int:
+def find_quotas(root: Path = Path("/")) -> list[tuple[Path, bool, float]]:
+    """Return the control groups that have a quota of time, nearest first.
+
+    Returns
+    -------
+    list of (folder : Path, is_v2 : bool, quota : float)
+        Each with the number of cores that it grants, > 0.
+    """
+    return [
+        (folder, is_v2, quota)
+        for folder, is_v2 in find_groups("cpu", root)
+        if (quota := _read_quota(folder, is_v2)) is not None
+    ]
+
+
+def count_physical_cores(n_cores: int, root: Path = Path("/")) -> int:
     """Count the distinct physical cores among the `n_cores` that may be used.
 
-    Which logical cores share a physical one isn't looked at: up to as many as the
-    machine has physical ones are taken to be distinct.
+    Where logical cores that share a physical one are both allowed by affinity, they
+    count once. With a quota, as many as there are of different ones are taken to be.
 
     Parameters
     ----------
     n_cores : int
         Cores that may be used, >= 1.
+    root : Path, optional
+        Where ``sys`` is found.
 
     Returns
     -------
     int
         Between 1 and `n_cores`; `n_cores` where the system doesn't say.
     """
-    n_physical = psutil.cpu_count(logical=False)
-    return max(1, min(n_cores, n_physical or n_cores))
+    return max(1, min(n_cores, _count_physical(find_affinity(), root) or n_cores))
+
+
+@lru_cache(maxsize=16)
+def _count_physical(cores: frozenset[int], root: Path) -> int | None:
+    folder = root / "sys/devices/system/cpu"
+    siblings = {
+        tuple(read_lines(folder / f"cpu{core}/topology/thread_siblings_list"))
+        for core in cores
+    }
+    return psutil.cpu_count(logical=False) if () in siblings else len(siblings)
 
 
 def _read_quota(folder: Path, is_v2: bool) -> float | None:

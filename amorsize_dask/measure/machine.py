@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import cache
+from dataclasses import replace
 from time import monotonic
 from typing import Generic, TypeVar
 
@@ -14,6 +14,7 @@ from amorsize_dask.measure.cores import (
     find_grants,
 )
 from amorsize_dask.measure.costs import load_costs
+from amorsize_dask.measure.load import Load
 from amorsize_dask.measure.memory import available_memory
 
 T = TypeVar("T")
@@ -62,9 +63,20 @@ def measure_machine(costs: Costs | None = None) -> Machine:
         n_cores = min(n_cores, n_by_others)
     return Machine(
         n_cores=n_cores,
-        n_physical_cores=_count_physical_cores(n_cores),
+        n_physical_cores=count_physical_cores(n_cores),
         memory_bytes=memory_bytes,
         costs=_costs.get() if costs is None else costs,
+    )
+
+
+def leave_to_others(machine: Machine, load: Load) -> Machine:
+    """Return what others leave of a machine: at least one core, and some memory."""
+    n_cores = load.limit_cores(machine.n_cores)
+    return replace(
+        machine,
+        n_cores=n_cores,
+        n_physical_cores=min(machine.n_physical_cores, n_cores),
+        memory_bytes=load.limit_memory(machine.memory_bytes),
     )
 
 
@@ -78,4 +90,3 @@ def _read_costs() -> Costs:
 
 _limits = Remembered(_read_limits)
 _costs = Remembered(_read_costs)
-_count_physical_cores = cache(count_physical_cores)

@@ -15,6 +15,7 @@ from amorsize_dask.measure.cgroup import (
     read_number,
     read_table,
 )
+from amorsize_dask.measure.numa import find_bound_nodes
 from amorsize_dask.measure.rss import read_rss, read_virtual
 
 if sys.platform != "win32":
@@ -23,9 +24,10 @@ if sys.platform != "win32":
 #: Version 1 writes "no limit" as the largest number of pages; nothing has this much.
 NO_LIMIT_BYTES = 1 << 60
 
-#: The files of a group that tell its limit and what it uses.
-V1_FILES = ("memory.limit_in_bytes", "memory.usage_in_bytes")
-V2_FILES = ("memory.max", "memory.current")
+#: The files of a group that tell its limits, and what it uses. Beyond ``memory.high``
+#: nothing is killed, but all of the group is slowed down until it takes less.
+V1_FILES = ("memory.limit_in_bytes",), "memory.usage_in_bytes"
+V2_FILES = ("memory.max", "memory.high"), "memory.current"
 
 
 class MemoryLimit(NamedTuple):
@@ -61,8 +63,9 @@ def find_binding_limit(root: Path = Path("/")) -> MemoryLimit:
 def find_memory_limits(root: Path = Path("/")) -> list[MemoryLimit]:
     """Return all that bounds the memory of a run, the system's own limit first.
 
-    They are what the system has available, the control groups' limits, this process's
-    resource limits, and what a batch system grants.
+    They are what the system has available, or the NUMA nodes that this process is bound
+    to, the control groups' limits, this process's resource limits, and what a batch
+    system grants.
     """
     return [limit for source in SOURCES for limit in source(root)]
 
@@ -71,16 +74,32 @@ def _find_in_system(root: Path) -> list[MemoryLimit]:
     return [MemoryLimit("system", psutil.virtual_memory().available)]
 
 
+def _find_in_nodes(root: Path) -> list[MemoryLimit]:
+    """Find what is left on the NUMA nodes that this process is bound to."""
+    nodes = find_bound_nodes(root)
+    if not nodes:
+        return []
+    name = f"NUMA node {','.join(str(node.number) for node in nodes)}"
+    return [MemoryLimit(name, sum(node.available_bytes for node in nodes))]
+
+
 def _find_in_groups(root: Path) -> list[MemoryLimit]:
     limits = []
-    for folder, is_v2 in find_groups("memory", root):
-        of_limit, of_usage = V2_FILES if is_v2 else V1_FILES
-        limit = read_number(folder / of_limit)
-        if limit is None or limit >= NO_LIMIT_BYTES:
+    groups = find_groups("memory", root)
+    for i, (folder, is_v2) in enumerate(groups):
+        of_limits, of_usage = V2_FILES if is_v2 else V1_FILES
+        bounds = [read_number(folder / name) for name in of_limits]
+        if not is_v2 and groups[i + 1 :][:1] != ((folder.parent, False),):
+            # Of the outermost group that can be seen, version 1 says what those allow
+            # that can't be: in a container, the pod that it is a part of.
+            table = read_table(folder / "memory.stat")
+            bounds.append(table.get("hierarchical_memory_limit"))
+        known = [n for n in bounds if n is not None and n < NO_LIMIT_BYTES]
+        if not known:
             continue
         # Read only where there is a limit: the kernel adds up all cores for it.
         used = read_number(folder / of_usage) or 0
-        left = limit - max(0, used - _read_reclaimable(folder, is_v2))
+        left = min(known) - max(0, used - _read_reclaimable(folder, is_v2))
         limits.append(MemoryLimit(f"cgroup {folder}", left))
     return limits
 
@@ -115,6 +134,7 @@ def _find_in_batch_system(root: Path) -> list[MemoryLimit]:
 #: Where limits are looked for; each finds any number of them.
 SOURCES: tuple[Callable[[Path], list[MemoryLimit]], ...] = (
     _find_in_system,
+    _find_in_nodes,
     _find_in_groups,
     _find_in_resource_limits,
     _find_in_batch_system,

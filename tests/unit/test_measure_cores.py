@@ -159,6 +159,7 @@ def test_without_an_affinity_all_cores_count(
     [(4, 8, 4), (4, 2, 2), (None, 3, 3), (0, 3, 3)],
 )
 def test_physical_cores_are_among_those_allowed(
+    tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     n_machine: int | None,
     n_cores: int,
@@ -166,4 +167,4 @@ def test_physical_cores_are_among_those_allowed(
 ) -> None:
     """No more than the machine has, no more than may be used, all if it isn't known."""
     monkeypatch.setattr(psutil, "cpu_count", lambda logical: n_machine)
-    assert count_physical_cores(n_cores) == n_physical
+    assert count_physical_cores(n_cores, tmp_path) == n_physical

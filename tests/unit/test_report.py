@@ -8,8 +8,15 @@ import dask
 from rich.console import Console
 
 from amorsize_dask.demo import DemoRun
+from amorsize_dask.measure.load import CoreUse, Load, Pressure
 from amorsize_dask.measure.memory import MemoryLimit
-from amorsize_dask.report import show_progress, tabulate_demo, tabulate_limits
+from amorsize_dask.measure.numa import Node
+from amorsize_dask.report import (
+    show_progress,
+    tabulate_demo,
+    tabulate_limits,
+    tabulate_surroundings,
+)
 
 GRAPH = {"a": (abs, -1), "b": (abs, "a"), "c": (abs, "b")}
 
@@ -39,6 +46,30 @@ def test_what_binds_is_marked() -> None:
     assert ["│", "cores", "│", "cgroup", "quota", "│", "2", "│", "*", "│"] in lines
     assert ["│", "memory", "│", "system", "│", "8", "GB", "│", "│"] in lines
     assert ["│", "memory", "│", "cgroup", "/a", "│", "0", "B", "│", "*", "│"] in lines
+
+
+def test_what_does_not_bind_is_told_as_well() -> None:
+    """Physical cores, hints, nodes, and what others use."""
+    nodes = [
+        Node(0, frozenset({0, 1}), 8 * 10**9, 3 * 10**9, is_allowed=True),
+        Node(1, frozenset({2, 3}), 8 * 10**9, 7 * 10**9, is_allowed=False),
+    ]
+    load = Load(cores=(CoreUse("cores", 2, 0.7),), memory=Pressure("system", 0.1))
+    console = Console(file=StringIO(), width=120)
+    with console.capture() as capture:
+        console.print(tabulate_surroundings(1, {"OMP_NUM_THREADS": 4}, nodes, load))
+    lines = [
+        " ".join(line.replace("│", " ").split()) for line in capture.get().splitlines()
+    ]
+    assert lines[4:-1] == [
+        "physical cores 1",
+        "OMP_NUM_THREADS 4 threads in each process",
+        "NUMA node 0 2 cores, 3 GB of 8 GB",
+        "NUMA node 1 2 cores, 7 GB of 8 GB, not for this process",
+        "used by others: cores 0.7 of 2, with respect_load left to them",
+        "waiting for memory: system 10.0% of the time, with respect_load 50% of the "
+        "memory is taken",
+    ]
 
 
 def test_bar_counts_finished_tasks() -> None:
