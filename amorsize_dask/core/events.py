@@ -84,6 +84,10 @@ class WorkerLost:
     worker: int
     #: The signal's name or the exit code, for people.
     ending: str
+    #: Whether it was probably killed because memory ran out.
+    is_memory_likely: bool = False
+    #: Most bytes that its process is known to have had beyond those at its boot.
+    grown_bytes: int = 0
 
 
 @dataclass(slots=True)

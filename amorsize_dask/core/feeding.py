@@ -71,6 +71,9 @@ class Feeding:
     ----------
     unstartable : dict of Lane to str
         Lanes in which no more workers can be started, and why.
+    last_tries : set of int
+        Unfinished tasks that would end the run if they lost one more worker, where
+        memory probably was the cause. While there are any, one batch runs at a time.
     """
 
     def __init__(
@@ -84,6 +87,7 @@ class Feeding:
         n_warm: int,
     ) -> None:
         self.unstartable: dict[Lane, str] = {}
+        self.last_tries: set[int] = set()
         self._graph = graph
         self._stage_of = graph.stage_of
         self._workers = workers
@@ -131,11 +135,17 @@ class Feeding:
         )
         return self._workers.count_busy(Lane.THREADS) > n_own
 
+    def _may_add(self) -> bool:
+        """Whether a batch may be started beside those that are running."""
+        return not self.last_tries or not self._graph.n_in_flight
+
     # -- sampling -------------------------------------------------------------------
 
     def _sample(self) -> None:
         """Watch a task of a stage that isn't placed, the first such stage first."""
         if not self._workers.side_is_idle or self._is_lone():
+            return
+        if not self._may_add():
             return
         ready = self._graph.ready
         candidates = [
@@ -223,6 +233,8 @@ class Feeding:
         for depth in (0, 1):
             for worker in self._workers.with_depth(lane, depth):
                 for number in self._stages_for(lane, worker):
+                    if not self._may_add():
+                        return
                     n = self._batch_size(number, lane)
                     if depth and not self._may_queue(number, lane, n):
                         break
@@ -251,7 +263,10 @@ class Feeding:
         if placement.n_most < self._machine.n_cores and number in self._side_stages:
             # Memory leaves no room for one on each core, and the side thread has one.
             n_on += 1
-        return n_on < placement.n_most or number in self._workers[worker].stages
+        if number in self._workers[worker].stages:
+            # If there are too many, they get less work until there aren't.
+            return n_on <= placement.n_most
+        return n_on < placement.n_most
 
     def _may_queue(self, number: int, lane: Lane, n: int) -> bool:
         """Whether a batch of `n` tasks may wait behind one that a worker runs."""
@@ -308,6 +323,8 @@ class Feeding:
             if self._is_lone():
                 numbers = numbers | self._placing.unplaced
         numbers = numbers & self._graph.ready_stages
+        if not self._may_add():
+            numbers &= self._placing.caller_stages
         if not numbers:
             return
         is_booking = numbers <= self._placing.caller_stages

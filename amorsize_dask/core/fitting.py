@@ -119,8 +119,9 @@ class Fitting:
 
     def _bytes_of(self, number: int, lane: Lane) -> tuple[float, float]:
         """Return what a batch takes however long it is, and for each of its items."""
-        statistics = self._stages[number].statistics
-        own_bytes, each_bytes = statistics.peak_bytes, statistics.out_bytes
+        stage = self._stages[number]
+        own_bytes = max(stage.statistics.peak_bytes, stage.guessed_peak_bytes)
+        each_bytes = stage.statistics.out_bytes
         if lane is Lane.PROCESSES:
             # A result is in the worker and in a file while it is written.
             own_bytes += each_bytes

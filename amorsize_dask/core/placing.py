@@ -404,6 +404,8 @@ class Placing:
     def _settle(self, number: int, placement: Placement) -> None:
         stage = self.stages[number]
         old = stage.placement
+        if stage.n_at_once is not None:
+            placement = _lower(placement, stage.n_at_once)
         stage.placement = placement
         self.unplaced.discard(number)
         if old is not None:
@@ -416,10 +418,12 @@ class Placing:
         is_more = placement.n_workers > stage.n_recorded
         if (
             old is None
+            or stage.is_lowered
             or old.lane is not placement.lane
             or (is_measured and (is_more or old.predicted is None))
         ):
             stage.n_recorded = placement.n_workers
+            stage.is_lowered = False
             if stage.reasons:
                 reasons = "; ".join(dict.fromkeys((placement.reason, *stage.reasons)))
                 placement = replace(placement, reason=reasons)
@@ -432,3 +436,17 @@ class Placing:
                     n_finished=self._graph.n_finished,
                 )
             )
+
+
+def _lower(placement: Placement, n_at_once: int) -> Placement:
+    """Return a placement in which no more tasks run at once than this."""
+    note = f"no more than {n_at_once} at once: a worker was killed, probably for memory"
+    reason = placement.reason
+    if note not in reason:
+        reason = f"{reason}; {note}"
+    return replace(
+        placement,
+        n_workers=min(placement.n_workers, n_at_once),
+        n_most=min(placement.n_most, n_at_once),
+        reason=reason,
+    )

@@ -210,6 +210,7 @@ class Scheduling:
         if event.is_partial:
             self._graph.put_back(sorted(set(batch).difference(finished)))
         dropped = self._graph.finish(finished)
+        self._feeding.last_tries.difference_update(finished)
         for number in touched:
             stage = self.stages[number]
             outcomes = event.outcomes
@@ -288,6 +289,7 @@ class Scheduling:
             for task in event.tasks:
                 # It has run to its end.
                 self.stages[self._stage_of[task]].suspects.pop(task, None)
+            self._feeding.last_tries.difference_update(event.tasks)
             barred = set(event.tasks)
             worker.batches[0] = [t for t in worker.batches[0] if t not in barred]
         self._bar_stages(event.tasks, worker.lane, event.reason)
@@ -318,7 +320,12 @@ class Scheduling:
                 n_losses = stage.n_losses[task] = stage.n_losses.get(task, 0) + 1
                 if n_losses >= ALLOWED_FAILURES:
                     self._actions.append(GiveUp(task, "lost", event.ending, n_losses))
+                elif event.is_memory_likely and n_losses == ALLOWED_FAILURES - 1:
+                    self._feeding.last_tries.add(task)
             for number in sorted({self._stage_of[task] for task in batch}):
+                if event.is_memory_likely:
+                    n_running = self._workers.count_on(number) + 1
+                    self.stages[number].lower(n_running, event.grown_bytes)
                 self._placing.place(number)
         self._close_if_empty(worker.lane)
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from amorsize_dask.core.model import Lane, Placement, Workload
 from amorsize_dask.core.statistics import StageStatistics
 
@@ -11,8 +13,11 @@ class Stage:
 
     __slots__ = (
         "barred",
+        "guessed_peak_bytes",
         "is_little",
+        "is_lowered",
         "missed_s",
+        "n_at_once",
         "n_items_a_task",
         "n_left",
         "n_losses",
@@ -46,6 +51,13 @@ class Stage:
         self.n_losses: dict[int, int] = {}
         #: Whether all that there is to do is too little to share out.
         self.is_little = False
+        #: Most of its tasks that may run at once since a worker was killed, probably
+        #: for memory; ``None``: as many as fit. Whether that has just been lowered.
+        self.n_at_once: int | None = None
+        self.is_lowered = False
+        #: What a task is taken to need at least since then. It is a guess, for which
+        #: no task is refused.
+        self.guessed_peak_bytes = 0.0
         #: Whether a sample is in flight.
         self.sampling = False
         #: Workers in the last decision that was recorded.
@@ -55,4 +67,26 @@ class Stage:
 
     def workload(self) -> Workload:
         """Return what is left to do."""
-        return self.statistics.workload(self.n_left, self.n_items_a_task)
+        workload = self.statistics.workload(self.n_left, self.n_items_a_task)
+        if self.guessed_peak_bytes > workload.peak_bytes:
+            return replace(workload, peak_bytes=self.guessed_peak_bytes)
+        return workload
+
+    def lower(self, n_running: int, grown_bytes: float) -> None:
+        """Take note that a worker was killed, probably for memory.
+
+        Parameters
+        ----------
+        n_running : int
+            How many workers had tasks of this stage, the one that was killed included.
+        grown_bytes : float
+            Most that this one is known to have had; it wanted more.
+        """
+        self.guessed_peak_bytes = max(
+            self.guessed_peak_bytes, grown_bytes, 2 * self.statistics.peak_bytes
+        )
+        # Not half of the last value: when many are killed at once, each of them says
+        # how many were left.
+        n_at_once = max(1, n_running // 2)
+        self.n_at_once = min(self.n_at_once or n_at_once, n_at_once)
+        self.is_lowered = True

@@ -8,8 +8,8 @@ Unlike `multiprocessing`'s fork server it doesn't import the caller's ``__main__
 functions from there come by value. A script needs no guard, and its body runs once.
 
 The caller sends a byte and a socket for each worker that it wants; what comes back is
-a line for each worker that has ended. When the caller's end closes, because it is done
-or dead, all workers are killed.
+a line for each worker that has ended, with its exit code and its peak. When the
+caller's end closes, because it is done or dead, all workers are killed.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ import traceback
 from contextlib import suppress
 
 from amorsize_dask.execute import worker
+from amorsize_dask.measure.rss import peak_rss_of
 
 #: A request for one worker.
 FORK = b"f"
@@ -106,7 +107,7 @@ def _reap(control: socket.socket, pids: set[int]) -> None:
     """Tell the caller which workers have ended, and how."""
     while pids:
         try:
-            pid, status = os.waitpid(-1, os.WNOHANG)
+            pid, status, usage = os.wait4(-1, os.WNOHANG)
         except ChildProcessError:
             return
         if not pid:
@@ -115,7 +116,7 @@ def _reap(control: socket.socket, pids: set[int]) -> None:
             pids.discard(pid)
             code = os.waitstatus_to_exitcode(status)
             with suppress(OSError):
-                control.sendall(b"%d %d\n" % (pid, code))
+                control.sendall(b"%d %d %d\n" % (pid, code, peak_rss_of(usage)))
 
 
 def _kill(pids: set[int]) -> None:

@@ -19,7 +19,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from multiprocessing.spawn import get_executable
 from types import FrameType
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from amorsize_dask.execute.channel import SEND_FLAGS
 from amorsize_dask.execute.forkserver import FORK
@@ -50,6 +50,18 @@ _BOOT = (
 )
 
 
+class Ending(NamedTuple):
+    """How a worker has ended."""
+
+    #: A signal's name or an exit code, for people.
+    cause: str
+    #: Its highest resident bytes; 0 if that isn't known.
+    peak_rss_bytes: int = 0
+
+
+UNKNOWN_ENDING = Ending("an unknown cause")
+
+
 class Launcher(Protocol):
     """Starts worker processes and knows how they ended."""
 
@@ -59,8 +71,8 @@ class Launcher(Protocol):
         Modules are imported before it is up, if nothing is that it comes from.
         """
 
-    def ending(self, pid: int) -> str:
-        """Say how a worker ended that has closed its pipe: a signal, an exit code."""
+    def ending(self, pid: int) -> Ending:
+        """Say how a worker ended that has closed its pipe."""
 
     def pids(self) -> set[int]:
         """Return the processes that this launcher itself keeps running."""
@@ -120,7 +132,7 @@ class ForkserverLauncher:
         self._lock = threading.Lock()
         self._process: subprocess.Popen[bytes] | None = None
         self._control: socket.socket | None = None
-        self._endings: dict[int, str] = {}
+        self._endings: dict[int, Ending] = {}
         self._unread = b""
 
     def launch(self, modules: Sequence[str] = ()) -> socket.socket:
@@ -144,7 +156,7 @@ class ForkserverLauncher:
                 self._process = _start("forkserver", theirs, self._idle_s, modules)
         return self._control
 
-    def ending(self, pid: int) -> str:
+    def ending(self, pid: int) -> Ending:
         """Say how a worker ended; waits a little for the news."""
         with self._lock:
             if self._control is not None:
@@ -152,7 +164,7 @@ class ForkserverLauncher:
                 with suppress(OSError):
                     while pid not in self._endings and self._read_endings():
                         pass
-        return self._endings.pop(pid, "an unknown cause")
+        return self._endings.pop(pid, UNKNOWN_ENDING)
 
     def _drain_endings(self) -> None:
         """Read what has come: if no one did, the fork server would wait for ever."""
@@ -168,8 +180,8 @@ class ForkserverLauncher:
         data = self._control.recv(4096)
         *lines, self._unread = (self._unread + data).split(b"\n")
         for line in lines:
-            pid, code = map(int, line.split())
-            self._endings[pid] = describe_exit(code)
+            pid, code, peak_rss_bytes = map(int, line.split())
+            self._endings[pid] = Ending(describe_exit(code), peak_rss_bytes)
         return bool(data)
 
     def pids(self) -> set[int]:
@@ -215,16 +227,16 @@ class SpawnLauncher:
         self._processes[process.pid] = process
         return ours
 
-    def ending(self, pid: int) -> str:
+    def ending(self, pid: int) -> Ending:
         """Say how a worker ended; waits a little for it."""
         process = self._processes.pop(pid, None)
         if process is None:
-            return "an unknown cause"
+            return UNKNOWN_ENDING
         try:
-            return describe_exit(process.wait(STATUS_TIMEOUT_S))
+            return Ending(describe_exit(process.wait(STATUS_TIMEOUT_S)))
         except subprocess.TimeoutExpired:
             _end(process)
-            return "closing its pipe"
+            return Ending("closing its pipe")
 
     def pids(self) -> set[int]:
         """Return nothing: there are workers only."""

@@ -58,6 +58,10 @@ class ProcessWorker:
         Whether there were modules to import before.
     rss_bytes : int
         Its resident bytes when it was up.
+    peak_rss_bytes : int
+        Its highest resident bytes, once it has ended; 0 if that isn't known.
+    was_ended : bool
+        Whether this process has ended it.
     """
 
     def __init__(
@@ -73,6 +77,8 @@ class ProcessWorker:
         self.is_first = is_first
         self.has_imported = has_imported
         self.rss_bytes = 0
+        self.peak_rss_bytes = 0
+        self.was_ended = False
         self.channel = channel
         self.pid: int | None = None
         self.sentinel: int | None = None
@@ -103,6 +109,7 @@ class ProcessWorker:
 
     def end(self) -> None:
         """End its process at once; whoever has it taken out sees the pipe close."""
+        self.was_ended = True
         with suppress(ProcessLookupError):
             if self.sentinel is not None:
                 signal.pidfd_send_signal(self.sentinel, signal.SIGKILL)
@@ -217,7 +224,9 @@ class WorkerPool:
         worker.close()
         if worker.pid is None:
             return "not getting up"
-        return self._launcher.ending(worker.pid)
+        ending = self._launcher.ending(worker.pid)
+        worker.peak_rss_bytes = ending.peak_rss_bytes
+        return ending.cause
 
     def give_back(self, worker: ProcessWorker) -> None:
         """Put a worker back that is up, or kill it if it isn't idle."""

@@ -19,11 +19,11 @@ from amorsize_dask.core.events import (
 )
 from amorsize_dask.core.model import Lane
 from amorsize_dask.core.outcome import Outcome
-from amorsize_dask.core.units import format_bytes
 from amorsize_dask.errors import TaskTimeoutError, WorkerStartError
 from amorsize_dask.execute.answer import Report, read_answer
 from amorsize_dask.execute.caller_state import dump_caller_state
 from amorsize_dask.execute.failure import load_failure
+from amorsize_dask.execute.losses import Losses
 from amorsize_dask.execute.node import Key
 from amorsize_dask.execute.pool import ProcessWorker, WorkerPool
 from amorsize_dask.execute.recipe import Recipe, Sender
@@ -86,9 +86,7 @@ class ProcessLane:
         # When each worker has begun with its oldest batch.
         self._begun_at: dict[int, float] = {}
         self._late: set[int] = set()
-        # What became of the workers that tasks have lost.
-        self._stories: dict[int, list[str]] = {}
-        self._rss_bytes: dict[int, int] = {}
+        self._losses = Losses()
         self._kept_bytes = MAX_KEPT_BYTES
         if limit_bytes is not None:
             self._kept_bytes = min(MAX_KEPT_BYTES, int(KEPT_FRACTION * limit_bytes))
@@ -149,7 +147,7 @@ class ProcessLane:
 
     def story_of(self, task: int) -> tuple[str, ...]:
         """Say what became of the workers that were running a task when they died."""
-        return tuple(self._stories.get(task, ()))
+        return self._losses.story_of(task)
 
     def seconds_left(self) -> float | None:
         """Return the seconds until a task has run for too long, if any can."""
@@ -190,19 +188,13 @@ class ProcessLane:
         tasks = worker.batches[0][0] if worker.batches else []
         worker.batches.clear()
         self._begun_at.pop(number, None)
-        rss_bytes = self._rss_bytes.get(number, worker.rss_bytes)
-        line = (
-            f"process {worker.pid} ended by {ending}, running {len(tasks)} tasks; it "
-            f"had {format_bytes(rss_bytes)} when it was last heard of"
-        )
-        for task in tasks:
-            self._stories.setdefault(task, []).append(line)
+        is_memory_likely, grown_bytes = self._losses.note(number, worker, ending, tasks)
         if number in self._late and tasks:
             assert self._timeout_s is not None
             key = self._store.key_of(tasks[0])
             error = TaskTimeoutError(key, self._timeout_s)
             self._fail(tasks[0], error, Lane.PROCESSES)
-        return WorkerLost(number, ending)
+        return WorkerLost(number, ending, is_memory_likely, grown_bytes)
 
     def release(self) -> None:
         """Give all workers back; those with a batch in flight are killed."""
@@ -241,7 +233,7 @@ class ProcessLane:
             self._begun_at[number] = perf_counter()
         else:
             del self._begun_at[number]
-        self._rss_bytes[number] = report.rss_bytes
+        self._losses.rss_bytes[number] = report.rss_bytes
         self.peak_rss_bytes[number] = max(
             self.peak_rss_bytes.get(number, 0), report.peak_rss_bytes
         )

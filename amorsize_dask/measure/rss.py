@@ -65,7 +65,12 @@ def read_peak_rss() -> int:
         return read_rss()
     if _inherits_peak(os.getpid()):
         return _read_own_peak() or read_rss()
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * _MAXRSS_BYTES
+    return peak_rss_of(resource.getrusage(resource.RUSAGE_SELF))
+
+
+def peak_rss_of(usage: Any) -> int:
+    """Return the highest resident bytes in a `resource.struct_rusage`."""
+    return int(usage.ru_maxrss) * _MAXRSS_BYTES
 
 
 def reset_peak_rss() -> None:
@@ -116,7 +121,7 @@ def _inherits_peak(pid: int) -> bool:
     """
     if not sys.platform.startswith("linux"):
         return False
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * _MAXRSS_BYTES
+    peak = peak_rss_of(resource.getrusage(resource.RUSAGE_SELF))
     # Read afterwards, so that only an inherited peak can be higher.
     own_peak = _read_own_peak()
     return own_peak is not None and peak > own_peak + PEAK_SLACK_BYTES

@@ -3,7 +3,8 @@
 Covers: what takes time. Cores are shared by all that compute, the GIL by the threads of
 the calling process; workers boot, messages travel, and the calling thread, which is
 alone in sending and receiving them, does one thing at a time: what happens while it is
-busy waits for it. Does not cover caches, disks, or memory that runs out.
+busy waits for it. Memory may run out, and then a worker is killed. Does not cover
+caches or disks.
 """
 
 from __future__ import annotations
@@ -76,6 +77,8 @@ class SimulatedRun:
     peak_bytes: int
     #: Batches that were handed out.
     n_batches: int
+    #: Worker processes that were killed because memory had run out.
+    n_kills: int
     #: The core's decisions, and the seconds at which it took them.
     decisions: list[Decision]
     decision_times: list[float]
@@ -167,6 +170,7 @@ class _SimulatedMachine:
         self._is_watched = False
         self._gil_fraction: float | None = None
         self._glimpse_s = inf
+        self._n_kills = 0
         self._decision_times: list[float] = []
         self._gave_up: GiveUp | None = None
         self._add_worker(CALLER, Lane.INLINE)
@@ -189,6 +193,7 @@ class _SimulatedMachine:
             n_workers=self._n_most,
             peak_bytes=self._meter.peak_bytes,
             n_batches=self._n_batches,
+            n_kills=self._n_kills,
             decisions=self._core.decisions,
             decision_times=self._decision_times,
             gave_up=self._gave_up,
@@ -235,7 +240,9 @@ class _SimulatedMachine:
 
     def _give(self, action: Run) -> list[Event]:
         number, batch = action.worker, action.tasks
-        worker = self._workers[number]
+        worker = self._workers.get(number)
+        if worker is None:
+            return []  # It has died, and that news is on its way.
         self._n_batches += 1
         if worker.lane is Lane.PROCESSES:
             return self._send(number, worker, batch)
@@ -322,6 +329,7 @@ class _SimulatedMachine:
             answer=partial(self._answer, number),
             is_deadly=partial(self._ends_worker, number),
             die=partial(self._kill, number),
+            begun=self._mind_memory,
         )
 
     # -- waiting --------------------------------------------------------------------
@@ -412,8 +420,28 @@ class _SimulatedMachine:
         if nth < len(self._processes):
             self._kill(self._processes[nth])
 
-    def _kill(self, number: int) -> None:
+    def _mind_memory(self) -> None:
+        """Kill the process whose task takes most if all together take too much."""
+        most_bytes = self._faults.memory_bytes
+        while most_bytes is not None and self._meter.held_bytes > most_bytes:
+            n_bytes, number = max(
+                (
+                    (worker.running_bytes, number)
+                    for number, worker in self._workers.items()
+                    if worker.lane is Lane.PROCESSES
+                ),
+                default=(0, CALLER),
+            )
+            if not n_bytes:
+                return  # Others take it, which can't be killed.
+            self._n_kills += 1
+            self._kill(number, n_bytes, is_memory_likely=True)
+
+    def _kill(
+        self, number: int, grown_bytes: int = 0, *, is_memory_likely: bool = False
+    ) -> None:
         worker = self._workers.pop(number, None)
         if worker is not None:
             worker.kill()
-            self._inbox.append((0.0, [WorkerLost(number, "SIGKILL")]))
+            lost = WorkerLost(number, "SIGKILL", is_memory_likely, grown_bytes)
+            self._inbox.append((0.0, [lost]))

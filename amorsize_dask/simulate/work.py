@@ -49,6 +49,9 @@ class Faults:
     #: Tasks that can't be sent to a worker process, and whose results can't be back.
     unshippable_tasks: frozenset[int] = frozenset()
     unshippable_results: frozenset[int] = frozenset()
+    #: Bytes that running tasks and results may take before the worker process whose
+    #: task takes most is killed; ``None``: as many as they want. The core isn't told.
+    memory_bytes: int | None = None
 
 
 NO_FAULTS = Faults()

@@ -73,6 +73,8 @@ class SimulatedWorker:
         Asked after each task whether it ends the worker.
     die : callable
         Called when the worker has been ended by a task.
+    begun : callable, optional
+        Called when a task has begun; it may end the worker.
     """
 
     def __init__(
@@ -87,6 +89,7 @@ class SimulatedWorker:
         answer: Callable[[list[int], list[Outcome]], None],
         is_deadly: Callable[[int], bool],
         die: Callable[[], None],
+        begun: Callable[[], None] = lambda: None,
     ) -> None:
         self.lane = lane
         self._processor = processor
@@ -97,6 +100,7 @@ class SimulatedWorker:
         self._answer = answer
         self._is_deadly = is_deadly
         self._die = die
+        self._begun = begun
         self._batches: deque[list[int]] = deque()
         self._outcomes: list[Outcome] = []
         self._job: Job | None = None
@@ -109,6 +113,11 @@ class SimulatedWorker:
     def is_busy(self) -> bool:
         """Whether it has a batch."""
         return bool(self._batches)
+
+    @property
+    def running_bytes(self) -> int:
+        """Bytes that its task takes."""
+        return 0 if self._running is None else self._running.peak_bytes
 
     @property
     def batch_s(self) -> float:
@@ -154,7 +163,9 @@ class SimulatedWorker:
         self._task_start_s = self._processor.now_s
         self._meter.hold(task.peak_bytes)
         self._phases = self._phases_of(task)
-        self._next_phase()
+        self._begun()
+        if self._running is not None:
+            self._next_phase()
 
     def _next_phase(self) -> None:
         phase = next(self._phases, None)

@@ -46,6 +46,7 @@ def group() -> Iterator[Path]:
 
 def run_in(group: Path, program: str, *arguments: str) -> subprocess.CompletedProcess:
     """Run a Python program in a group."""
+    paths = [str(FOLDER.parent), *filter(None, [os.environ.get("PYTHONPATH")])]
     return subprocess.run(
         [
             "/bin/sh",
@@ -59,7 +60,7 @@ def run_in(group: Path, program: str, *arguments: str) -> subprocess.CompletedPr
         capture_output=True,
         text=True,
         check=False,
-        env={**os.environ, "PYTHONPATH": str(FOLDER.parent)},
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(paths)},
     )
 
 
@@ -110,5 +111,36 @@ def test_a_task_that_is_killed_for_its_memory(group: Path) -> None:
     story, after = done.stdout.splitlines()
     assert story.startswith("much SIGKILL 3 process ")
     assert story.count("MB when it was last heard of") == 3
+    assert story.count("memory probably was the cause") == 3
     assert after == "1000"
     assert count_kills(group) >= 3
+
+
+TOO_MANY = """
+import time
+import dask
+from dask import delayed
+from amorsize_dask import AmorsizeScheduler
+
+def fill(i):
+    data = b"x" * 350_000_000
+    time.sleep(0.2)
+    return i + len(data)
+
+with AmorsizeScheduler(lanes=("processes",), max_workers=2) as scheduler:
+    made = [delayed(fill)(i) for i in range(6)]
+    found = dask.compute(*made, scheduler=scheduler)
+    print(found == tuple(350_000_000 + i for i in range(6)))
+    print([d.reason for d in scheduler.last_run.decisions])
+"""
+
+
+@pytest.mark.slow
+def test_two_at_once_are_too_many(group: Path) -> None:
+    """Nothing is known of them, so one is killed; then they run one at a time."""
+    done = run_in(group, TOO_MANY)
+    assert done.returncode == 0, done.stderr
+    is_right, reasons = done.stdout.splitlines()
+    assert is_right == "True"
+    assert "no more than 1 at once: a worker was killed" in reasons
+    assert 1 <= count_kills(group) <= 2

@@ -173,6 +173,7 @@ class FakeEdge:
         self.taken: set[int] = set()
         self.on_disk: set[int] = set()
         self.blamed: dict[int, int] = {}
+        self.on_last_try: set[int] = set()
         self.n_refused = 0
         self.n_split = 0
         self.n_boot_losses = 0
@@ -190,6 +191,7 @@ class FakeEdge:
                 return
             self.core.validate()
             self.expect_room(actions)
+            self.expect_quiet(actions)
             events = self.perform(actions)
             if self.core.is_finished:
                 return
@@ -236,6 +238,16 @@ class FakeEdge:
         )
         if runs and not is_booking and len(runs) + len(in_flight) > 1:
             assert self.core.budget.room_bytes > -1
+
+    def expect_quiet(self, actions: list[Action]) -> None:
+        """Check that what memory has ended twice has it for itself."""
+        if self.on_last_try <= self.finished:
+            return
+        new = [action for action in actions if isinstance(action, Run)]
+        # Bookkeeping is done by the caller meanwhile.
+        n_new = sum(run.worker != CALLER for run in new)
+        n_old = sum(bool(worker.batches) for worker in self.workers.values())
+        assert n_new <= (0 if n_old else 1)
 
     def spill(self, tasks: list[int]) -> list[Event]:
         """Move results to disk: those that are there, and not in use."""
@@ -457,10 +469,14 @@ class FakeEdge:
             self.trouble.n_boot_losses -= 1
             self.n_boot_losses += 1
             self.is_closed |= self.n_boot_losses == ALLOWED_FAILURES
+        is_memory_likely = bool(self.choose(2))
         if worker.batches:
             for task in worker.batches[0]:
                 self.blamed[task] = self.blamed.get(task, 0) + 1
-        return [WorkerLost(number, "SIGKILL")]
+                if is_memory_likely and self.blamed[task] == ALLOWED_FAILURES - 1:
+                    self.on_last_try.add(task)
+        grown_bytes = self.choose(3) * 10**7
+        return [WorkerLost(number, "SIGKILL", is_memory_likely, grown_bytes)]
 
 
 @given(choices(700))

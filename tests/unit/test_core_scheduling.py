@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from typing import TypeVar
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from simulated import bag, machine, staged
 
 from amorsize_dask.core.events import (
@@ -550,3 +552,89 @@ def test_what_workers_would_have_saved() -> None:
 
     assert regret_s(SimulatedTask(1e-4), 100) == 0
     assert 0.05 < regret_s(SimulatedTask(2e-3), 60) < 0.15
+
+
+# -- when memory runs out -------------------------------------------------------------
+
+MB = 10**6
+
+
+def test_workers_that_memory_ends_run_fewer_at_once() -> None:
+    """Half as many of the stage go on, at least one, and the record says so."""
+    core, first, second = start_two()
+    actions = core.handle(WorkerLost(first, "SIGKILL", is_memory_likely=True))
+    # The other one is still busy, so no other is started in the place of the lost one.
+    assert not only(Run, actions)
+    assert not only(StartWorkers, actions)
+    assert "no more than 1 at once" in core.decisions[-1].placement.reason
+    runs = only(Run, core.handle(done(second, [1])))
+    assert {run.worker for run in runs} == {second}
+    assert runs[0].tasks == [0]
+    core.validate()
+
+
+def test_what_was_last_known_of_a_worker_is_what_a_task_needs() -> None:
+    """No more are started than have room by that, but none is refused for it."""
+    limits = Limits(lanes=(PROCESSES,), memory_limit_bytes=1000 * MB)
+    core = Scheduling(bag(100), machine(8), limits)
+    (start,) = only(StartWorkers, core.handle())
+    core.handle(*map(WorkerReady, start.workers))
+    lost = WorkerLost(start.workers[0], "SIGKILL", True, 2000 * MB)
+    actions = core.handle(
+        lost, *(done(number, [i]) for i, number in enumerate(start.workers[1:], 1))
+    )
+    assert not only(GiveUp, actions)
+    assert core.stages[0].workload().peak_bytes == 2000 * MB
+    runs = only(Run, actions)
+    assert [run.tasks for run in runs] == [[0]]
+
+
+@given(
+    st.lists(st.integers(1, 100), min_size=1, max_size=30),
+    st.integers(1, 3),
+    st.sampled_from([1, 2, 4, 16]),
+)
+def test_what_fits_alone_is_finished(
+    sizes: list[int], n_stages: int, n_cores: int
+) -> None:
+    """However many are killed at first, as long as each task fits by itself."""
+    graph = staged([i % n_stages for i in range(len(sizes))])
+    tasks = [SimulatedTask(0.1, peak_bytes=size * MB) for size in sizes]
+    run = simulate(
+        graph,
+        tasks,
+        machine(n_cores),
+        PROCESSES_ONLY,
+        faults=Faults(memory_bytes=100 * MB),
+    )
+    assert run.gave_up is None
+    assert run.n_tasks[PROCESSES] == len(sizes)
+    assert run.peak_bytes <= 100 * MB + max(sizes) * MB
+
+
+def test_few_are_killed() -> None:
+    """A thousand tasks, of which a quarter of the cores could run at once."""
+    run = simulate(
+        bag(1000),
+        [SimulatedTask(0.1, peak_bytes=100 * MB)] * 1000,
+        machine(16),
+        PROCESSES_ONLY,
+        faults=Faults(memory_bytes=400 * MB),
+    )
+    assert run.gave_up is None
+    assert 1 <= run.n_kills <= 16
+    # Twice as long as if it had been known before.
+    assert run.makespan_s < 2 * 1000 * 0.1 / 4 + 5
+
+
+def test_a_task_that_never_fits_gives_up() -> None:
+    """It has been tried three times, the last time with nothing beside it."""
+    run = simulate(
+        bag(10),
+        [SimulatedTask(0.1, peak_bytes=500 * MB)] * 10,
+        machine(),
+        PROCESSES_ONLY,
+        faults=Faults(memory_bytes=400 * MB),
+    )
+    assert run.gave_up is not None
+    assert (run.gave_up.kind, run.gave_up.n_attempts) == ("lost", 3)
