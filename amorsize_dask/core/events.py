@@ -175,6 +175,13 @@ class StartWorkers:
 
 
 @dataclass(slots=True)
+class Retire:
+    """End this worker process, which is idle; it isn't mentioned again."""
+
+    worker: int
+
+
+@dataclass(slots=True)
 class Drop:
     """No one needs these tasks' values any more."""
 
@@ -200,4 +207,4 @@ class GiveUp:
     n_attempts: int
 
 
-Action = Run | Cut | Split | StartWorkers | Drop | Spill | GiveUp
+Action = Run | Cut | Split | StartWorkers | Retire | Drop | Spill | GiveUp

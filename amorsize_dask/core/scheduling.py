@@ -15,7 +15,7 @@ workers are up. A task that is all there is to do runs in the calling thread at 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import assert_never
 
 from amorsize_dask.core.budget import Budget
@@ -28,6 +28,7 @@ from amorsize_dask.core.events import (
     GiveUp,
     Glimpse,
     Immovable,
+    Retire,
     SpillFailed,
     StartFailed,
     Taken,
@@ -41,6 +42,7 @@ from amorsize_dask.core.graph import Graph, GraphState
 from amorsize_dask.core.model import CALLER_LANES, Decision, Lane, Limits, Machine
 from amorsize_dask.core.placement import WORKER_BYTES
 from amorsize_dask.core.placing import Placing
+from amorsize_dask.core.retiring import Retiring
 from amorsize_dask.core.stage import Stage
 from amorsize_dask.core.workers import Workers
 
@@ -73,6 +75,8 @@ class Scheduling:
     ----------
     budget : Budget
         What is held in memory.
+    n_retired : int
+        Worker processes that were ended because they had grown too much.
     """
 
     def __init__(
@@ -102,6 +106,8 @@ class Scheduling:
             limits,
             n_warm,
         )
+        self._retiring = Retiring(limit_bytes, machine.costs.boot_next_s)
+        self.n_retired = 0
         self._n_lost_at_boot = 0
         self._actions: list[Action] = []
 
@@ -159,6 +165,7 @@ class Scheduling:
         """
         for event in events:
             self._receive(event)
+        self._retire()
         for number in sorted(self._placing.stranded & self._graph.ready_stages):
             give_up = self._placing.rescue(number)
             if give_up is not None:
@@ -240,8 +247,38 @@ class Scheduling:
         self._drop(dropped)
         if lane is Lane.PROCESSES:
             self.budget.note_growth(event.worker, WORKER_BYTES + event.grown_bytes)
+            self._retiring.note(
+                event.worker,
+                touched,
+                event.grown_bytes,
+                sum(outcome.seconds for outcome in event.outcomes),
+            )
+            self._send_away([event.worker])
         else:
             self.budget.note_caller_growth(event.grown_bytes)
+
+    def _send_away(self, workers: Iterable[int]) -> None:
+        """Let workers that have grown too much come to their end.
+
+        As long as others can be started in their place. When the run is over no one
+        has to be, and none of those that have leaked is kept for the next run.
+        """
+        if self.is_finished:
+            workers = self._retiring.workers
+        elif Lane.PROCESSES in self._feeding.unstartable:
+            return
+        for worker in workers:
+            if self._retiring.is_due(worker, is_last=self.is_finished):
+                self._workers.send_away(worker)
+
+    def _retire(self) -> None:
+        """End workers that have been sent away and have nothing left to do."""
+        for worker in self._workers.left:
+            self._workers.remove(worker)
+            self._retiring.forget(worker)
+            self.budget.lose(worker)
+            self.n_retired += 1
+            self._actions.append(Retire(worker))
 
     def _drop(self, tasks: list[int]) -> None:
         if tasks:
@@ -304,6 +341,7 @@ class Scheduling:
 
     def _lose(self, event: WorkerLost) -> None:
         worker = self._workers.remove(event.worker)
+        self._retiring.forget(event.worker)
         self.budget.lose(event.worker)
         if not worker.is_up:
             self._n_lost_at_boot += 1

@@ -40,6 +40,8 @@ class Workers:
         self._by_depth: dict[Lane, list[set[int]]] = {
             lane: [set() for _ in range(MAX_DEPTH + 1)] for lane in Lane
         }
+        # Those that get nothing more and are ended once they are idle.
+        self._leaving: set[int] = set()
         # Workers, other than the caller's two, that have a batch of a stage.
         self._n_on: dict[int, int] = {}
 
@@ -73,6 +75,15 @@ class Workers:
         """How many workers that were started have a batch of this stage."""
         return self._n_on.get(stage, 0)
 
+    @property
+    def left(self) -> list[int]:
+        """Workers that are leaving and have nothing left to do, in order."""
+        return sorted(n for n in self._leaving if not self._by_number[n].batches)
+
+    def send_away(self, number: int) -> None:
+        """Give a worker nothing more."""
+        self._leaving.add(number)
+
     def add(self, lane: Lane, n: int) -> tuple[int, ...]:
         """Add workers that are being started; return their numbers."""
         numbers = tuple(range(self._next_number, self._next_number + n))
@@ -93,6 +104,7 @@ class Workers:
     def remove(self, number: int) -> Worker:
         """Forget a worker and return what it was."""
         worker = self._by_number.pop(number)
+        self._leaving.discard(number)
         self._n[worker.lane] -= 1
         if worker.is_up:
             self._n_up[worker.lane] -= 1
@@ -143,5 +155,8 @@ class Workers:
         return batch
 
     def with_depth(self, lane: Lane, depth: int) -> list[int]:
-        """Return the workers of a lane that have this many batches, in order."""
-        return sorted(self._by_depth[lane][depth])
+        """Return the workers of a lane that have this many batches, in order.
+
+        Without those that are leaving.
+        """
+        return sorted(self._by_depth[lane][depth] - self._leaving)

@@ -8,7 +8,7 @@ place for one, and the caller needs not read it.
 from __future__ import annotations
 
 import pickle
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -60,6 +60,7 @@ def make_answer(
     warnings: list[CaughtWarning],
     unloadable: str | None,
     place: SpoolPlace,
+    read_kept: Callable[[], int] = read_rss,
 ) -> list[Part]:
     """Return the parts of an answer, the report first.
 
@@ -73,6 +74,8 @@ def make_answer(
         Why the batch couldn't be unpickled, if so.
     place : SpoolPlace
         Where large results may be written.
+    read_kept : callable, optional
+        Returns the resident bytes of this process, called when the values are gone.
     """
     payloads, following = _dump_values(result.values, place)
     outcomes = result.outcomes
@@ -81,7 +84,7 @@ def make_answer(
         [outcome.cpu_s for outcome in outcomes],
         max((out.peak_bytes or 0 for out in outcomes), default=0) or None,
         read_peak_rss(),
-        read_rss(),
+        read_kept(),
         payloads,
         unloadable=unloadable,
         warnings=warnings,

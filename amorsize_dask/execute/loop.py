@@ -34,6 +34,7 @@ from amorsize_dask.core.events import (
     Drop,
     Event,
     GiveUp,
+    Retire,
     Run,
     Spill,
     SpillFailed,
@@ -259,6 +260,8 @@ class Execution:
                     self._tasks.split(action.task, action.part, action.n_links)
                 case StartWorkers():
                     events += self._start_workers(action)
+                case Retire():
+                    self.processes.retire(action.worker)
                 case Drop():
                     self.store.drop(action.tasks)
                 case Spill():
@@ -302,7 +305,10 @@ class Execution:
             events += self.processes.start(action.workers)
         else:
             events += self._start_threads(action.workers)
-        self.n_workers[action.lane] += len(action.workers)
+        n_workers = self.processes.n_workers
+        if action.lane is Lane.THREADS:
+            n_workers = len(self._threads.keys() - {SIDE})
+        self.n_workers[action.lane] = max(self.n_workers[action.lane], n_workers)
         return events
 
     def _start_threads(self, numbers: tuple[int, ...]) -> list[Event]:

@@ -24,6 +24,7 @@ from amorsize_dask.execute.launch import (
     hold_interrupts,
 )
 from amorsize_dask.execute.recipe import Sender
+from amorsize_dask.execute.wire import dump
 
 #: How worker processes may be started.
 START_METHODS = ("forkserver", "spawn")
@@ -101,6 +102,12 @@ class ProcessWorker:
         if self.sentinel is not None:
             os.close(self.sentinel)
             self.sentinel = None
+
+    def retire(self) -> None:
+        """Let it end as soon as it reads this; it mustn't have a batch."""
+        # More than a closed pipe, at which it would remove the files of the run.
+        self.channel.send([dump(("end",))[0]])
+        self.close()
 
     def is_up(self) -> bool:
         """Whether its pipe is open: one that has ended shows it by closing it."""
@@ -227,6 +234,12 @@ class WorkerPool:
         ending = self._launcher.ending(worker.pid)
         worker.peak_rss_bytes = ending.peak_rss_bytes
         return ending.cause
+
+    def retire(self, worker: ProcessWorker) -> None:
+        """End a worker that is taken out and idle, in an orderly way."""
+        with self._lock:
+            self._lent.discard(worker)
+            worker.retire()
 
     def give_back(self, worker: ProcessWorker) -> None:
         """Put a worker back that is up, or kill it if it isn't idle."""

@@ -97,6 +97,11 @@ class ProcessLane:
         self.peak_rss_bytes: dict[int, int] = {}
 
     @property
+    def n_workers(self) -> int:
+        """How many workers there are, up or not."""
+        return len(self._workers)
+
+    @property
     def n_busy(self) -> int:
         """How many workers have a batch."""
         return sum(bool(worker.batches) for worker in self._workers.values())
@@ -144,6 +149,13 @@ class ProcessLane:
         worker.batches.append((tasks, in_bytes))
         self._mind_writing(number, worker)
         return []
+
+    def retire(self, number: int) -> None:
+        """End a worker that is idle."""
+        worker = self._workers.pop(number)
+        self._losses.rss_bytes.pop(number, None)
+        self._unwatch(worker)
+        self._pool.retire(worker)
 
     def story_of(self, task: int) -> tuple[str, ...]:
         """Say what became of the workers that were running a task when they died."""

@@ -80,6 +80,8 @@ class RunRecord:
     load: str | None
     #: Highest resident bytes of the caller and of each worker process, added up.
     peak_memory_bytes: int
+    #: Worker processes that were replaced because they had grown too much.
+    n_retired: int = 0
     #: The exception that ended the run, if one did.
     error: BaseException | None = None
 
@@ -93,6 +95,8 @@ class RunRecord:
                 f"{format_seconds(record.seconds):>9} in {record.n_workers} worker"
                 + ("s" if record.n_workers != 1 else "")
             )
+        if self.n_retired:
+            lines.append(f"  {self.n_retired} workers ended since they had grown")
         lines.append("stages")
         lines += [f"  {_describe_stage(stage)}" for stage in self.stages]
         if self.decisions:
@@ -155,6 +159,7 @@ def make_record(
         load=load,
         peak_memory_bytes=read_peak_rss()
         + sum(execution.processes.peak_rss_bytes.values()),
+        n_retired=scheduling.n_retired,
         error=error,
     )
 

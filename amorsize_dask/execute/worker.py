@@ -7,6 +7,7 @@ What the caller sends, and what is answered; each is a pickle, its buffers besid
 
     ("state", WorkerState)      -
     ("echo", bytes)             the same bytes
+    ("end",)                    -
     ("run", RunHead) + tasks    ("done", Report) + the results
 """
 
@@ -124,22 +125,22 @@ def preload(modules: Sequence[str]) -> None:
 def serve(channel: WorkerChannel, idle_s: float | None) -> None:
     """Answer messages until the pipe closes or is silent for `idle_s` seconds."""
     channel.send(dump(("ready", os.getpid(), perf_counter(), read_rss())))
-    place, trimmed_bytes = SpoolPlace(), read_rss()
+    place, kept = SpoolPlace(), Kept()
     try:
         with RunDelay(threading.get_native_id()) as delay:
             while (parts := channel.receive(idle_s)) is not None:
                 kind, *rest = pickle.loads(parts[0])
                 if kind == "run":
                     place = rest[0].place
-                    answer = run(rest[0], parts[1:], delay)
+                    answer = run(rest[0], parts[1:], delay, kept)
                     flush()
                     channel.send(answer)
                     del answer
-                    if read_rss() > trimmed_bytes + rest[0].kept_bytes:
-                        trim_rss()
-                        trimmed_bytes = read_rss()
+                    kept.settle(rest[0].kept_bytes)
                 elif kind == "state":
                     apply_state(rest[0])
+                elif kind == "end":
+                    return
                 else:
                     channel.send(parts)
                 # What a batch had must not stay until the next one comes.
@@ -198,7 +199,24 @@ def _configure_dask() -> None:
             logger.debug("Dask's setting %r can't be had here: %r", name, error)
 
 
-def run(head: RunHead, parts: Sequence[Part], delay: RunDelay) -> list[Part]:
+class Kept:
+    """What this process keeps between batches."""
+
+    def __init__(self) -> None:
+        self._rss_bytes = read_rss()
+
+    def settle(self, kept_bytes: int) -> int:
+        """Give freed memory back if more than this came to it; return what is left."""
+        rss_bytes = read_rss()
+        if rss_bytes > self._rss_bytes + kept_bytes:
+            trim_rss()
+            rss_bytes = self._rss_bytes = read_rss()
+        return rss_bytes
+
+
+def run(
+    head: RunHead, parts: Sequence[Part], delay: RunDelay, kept: Kept
+) -> list[Part]:
     """Run a batch; return the answer to be sent."""
     caught = _Caught()
     unloadable = None
@@ -214,7 +232,14 @@ def run(head: RunHead, parts: Sequence[Part], delay: RunDelay) -> list[Part]:
             result = run_batch(items, values, delay)
             del items, values
         # Pickling the results may warn as well.
-        return make_answer(result, caught.found, unloadable, head.place)
+        return make_answer(
+            result,
+            caught.found,
+            unloadable,
+            head.place,
+            # Without what is only held back, or it would be taken for a leak.
+            lambda: kept.settle(head.kept_bytes),
+        )
 
 
 def _load_batch(

@@ -26,6 +26,7 @@ from amorsize_dask.core.events import (
     Event,
     GiveUp,
     Glimpse,
+    Retire,
     Run,
     Spill,
     Split,
@@ -79,6 +80,8 @@ class SimulatedRun:
     n_batches: int
     #: Worker processes that were killed because memory had run out.
     n_kills: int
+    #: Worker processes that the core had ended because they had grown.
+    n_retired: int
     #: The core's decisions, and the seconds at which it took them.
     decisions: list[Decision]
     decision_times: list[float]
@@ -194,6 +197,7 @@ class _SimulatedMachine:
             peak_bytes=self._meter.peak_bytes,
             n_batches=self._n_batches,
             n_kills=self._n_kills,
+            n_retired=self._core.n_retired,
             decisions=self._core.decisions,
             decision_times=self._decision_times,
             gave_up=self._gave_up,
@@ -219,6 +223,8 @@ class _SimulatedMachine:
                     events += self._start_workers(action)
                 case Drop() | Spill():
                     self._meter.drop(action.tasks)
+                case Retire():
+                    self._retire(action.worker)
                 case Split():
                     raise NotImplementedError("no simulated task is a chain")
                 case GiveUp():
@@ -230,6 +236,15 @@ class _SimulatedMachine:
             # The calling thread may have been busy; see what came meanwhile.
             events += self._receive()
         return events
+
+    def _retire(self, number: int) -> None:
+        worker = self._workers.pop(number, None)
+        if worker is None:
+            # It has died, and that news isn't needed any more.
+            lost = next(item for item in self._inbox if _is_loss(item[1], number))
+            self._inbox.remove(lost)
+        else:
+            worker.kill()
 
     def _cut(self, action: Cut) -> None:
         task, n_left = self._tasks[action.task], self._n_items[action.task]
@@ -385,6 +400,7 @@ class _SimulatedMachine:
                 for task in sorted(refused)
             ]
             done.outcomes = [out for out in outcomes if out.task not in refused]
+            done.grown_bytes = worker.leaked_bytes
             done.in_bytes = sum(self._tasks[task].in_bytes for task in batch)
             n_bytes = sum(self._tasks[task].out_bytes for task in batch)
             seconds = costs.round_trip_s / 4 + n_bytes / costs.bytes_per_s
@@ -445,3 +461,7 @@ class _SimulatedMachine:
             worker.kill()
             lost = WorkerLost(number, "SIGKILL", is_memory_likely, grown_bytes)
             self._inbox.append((0.0, [lost]))
+
+
+def _is_loss(events: list[Event], number: int) -> bool:
+    return any(isinstance(e, WorkerLost) and e.worker == number for e in events)

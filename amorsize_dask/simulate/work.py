@@ -26,6 +26,8 @@ class SimulatedTask(NamedTuple):
     out_bytes: int = 0
     #: Bytes of memory that it adds while it runs.
     peak_bytes: int = 0
+    #: Bytes that it leaves behind in its worker process.
+    leaked_bytes: int = 0
 
     def scale(self, fraction: float) -> SimulatedTask:
         """Return a task with a share of this one's items."""
@@ -33,6 +35,7 @@ class SimulatedTask(NamedTuple):
             seconds=fraction * self.seconds,
             in_bytes=round(fraction * self.in_bytes),
             out_bytes=round(fraction * self.out_bytes),
+            leaked_bytes=round(fraction * self.leaked_bytes),
         )
 
 

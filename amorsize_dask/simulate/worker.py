@@ -101,6 +101,8 @@ class SimulatedWorker:
         self._is_deadly = is_deadly
         self._die = die
         self._begun = begun
+        #: What its tasks have left in it.
+        self.leaked_bytes = 0
         self._batches: deque[list[int]] = deque()
         self._outcomes: list[Outcome] = []
         self._job: Job | None = None
@@ -116,8 +118,9 @@ class SimulatedWorker:
 
     @property
     def running_bytes(self) -> int:
-        """Bytes that its task takes."""
-        return 0 if self._running is None else self._running.peak_bytes
+        """Bytes that its task takes, and those that earlier ones have left."""
+        running_bytes = 0 if self._running is None else self._running.peak_bytes
+        return running_bytes + self.leaked_bytes
 
     @property
     def batch_s(self) -> float:
@@ -149,6 +152,8 @@ class SimulatedWorker:
         if self._running is not None:
             self._meter.hold(-self._running.peak_bytes)
             self._running = None
+        self._meter.hold(-self.leaked_bytes)
+        self.leaked_bytes = 0
         self._batches.clear()
 
     def _begin_batch(self) -> None:
@@ -185,6 +190,9 @@ class SimulatedWorker:
         number = batch[len(self._outcomes)]
         self._running = None
         self._meter.hold(-task.peak_bytes)
+        if self.lane is Lane.PROCESSES:
+            self.leaked_bytes += task.leaked_bytes
+            self._meter.hold(task.leaked_bytes)
         if self._is_deadly(number):
             self._job = None
             self._die()

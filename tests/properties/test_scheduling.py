@@ -19,6 +19,7 @@ from amorsize_dask.core.events import (
     GiveUp,
     Glimpse,
     Immovable,
+    Retire,
     Run,
     Spill,
     SpillFailed,
@@ -34,6 +35,7 @@ from amorsize_dask.core.experience import Experience
 from amorsize_dask.core.graph import Graph
 from amorsize_dask.core.model import CALLER_LANES, Costs, Lane, Limits, Machine
 from amorsize_dask.core.outcome import Outcome
+from amorsize_dask.core.retiring import LEAK_BYTES
 from amorsize_dask.core.scheduling import ALLOWED_FAILURES, Scheduling
 from amorsize_dask.core.workers import MAX_DEPTH
 
@@ -174,6 +176,8 @@ class FakeEdge:
         self.on_disk: set[int] = set()
         self.blamed: dict[int, int] = {}
         self.on_last_try: set[int] = set()
+        self.leaks = chosen.of([False, False, True])
+        self.leaked: dict[int, int] = {}
         self.n_refused = 0
         self.n_split = 0
         self.n_boot_losses = 0
@@ -220,6 +224,12 @@ class FakeEdge:
                     self.split(action)
                 case StartWorkers():
                     events += self.start(action)
+                case Retire():
+                    worker = self.workers.pop(action.worker)
+                    assert worker.is_up
+                    assert not worker.batches
+                    assert worker.lane is Lane.PROCESSES
+                    assert self.leaked[action.worker] >= LEAK_BYTES
                 case Drop():
                     self.drop(action.tasks)
                 case Spill():
@@ -453,6 +463,9 @@ class FakeEdge:
         done = BatchDone(
             number, outcomes, gil_fraction, is_partial, in_bytes=100 * len(batch)
         )
+        if worker.lane is Lane.PROCESSES and self.leaks:
+            leaked = self.leaked.get(number, 0) + self.choose(3) * LEAK_BYTES
+            done.grown_bytes = self.leaked[number] = leaked
         if number == SIDE and self.graph.tail_stage:
             # It waits and then computes, or it doesn't.
             half_s = self.seconds / 2

@@ -37,7 +37,9 @@ def run(*nodes: Node, values: Mapping[str, Any] | None = None) -> tuple[Report, 
     items = [(number, node, list(values)) for number, node in enumerate(nodes)]
     batch = [bytearray(part) for part in dump((items, values))]
     with RunDelay(threading.get_native_id()) as delay:
-        head, *parts = worker.run(RunHead(True, [], SpoolPlace(), 10**6), batch, delay)
+        head, *parts = worker.run(
+            RunHead(True, [], SpoolPlace(), 10**6), batch, delay, worker.Kept()
+        )
     kind, report = load([head])
     assert kind == "done"
     parts = [bytearray(part) for part in parts]
