@@ -8,6 +8,7 @@ it in which the caller works while it watches; all others are started by a
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from amorsize_dask.core.model import Lane
@@ -107,6 +108,17 @@ class SpillFailed:
 
 
 @dataclass(slots=True)
+class Added:
+    """Tasks have come to a graph that is open. Their numbers follow on the others."""
+
+    #: For each the tasks whose values it needs, and its stage. All are wanted: the
+    #: value stays until the user, who may add a task that needs it, has taken it.
+    tasks: list[tuple[Sequence[int], int]]
+    #: For each stage how many tasks are expected beyond those that there are.
+    n_more: Mapping[int, int]
+
+
+@dataclass(slots=True)
 class Taken:
     """The user has taken this task's result, which was wanted, and is done with it."""
 
@@ -122,6 +134,7 @@ Event = (
     | WorkerLost
     | StartFailed
     | SpillFailed
+    | Added
     | Taken
 )
 

@@ -53,6 +53,8 @@ class Graph:
     tail_stage
         For each stage whose tasks are chains that can be split, the stage of their
         last links once they are.
+    is_open
+        Whether tasks may be added while it runs. No task can be cut or split, then.
     """
 
     dependencies: Sequence[Sequence[int]]
@@ -63,11 +65,12 @@ class Graph:
     n_items: Sequence[int] = ()
     rest_stage: int | None = None
     tail_stage: Mapping[int, int] = field(default_factory=dict)
+    is_open: bool = False
 
     @property
     def may_grow(self) -> bool:
-        """Whether tasks may be added, by cutting or splitting others."""
-        return self.rest_stage is not None or bool(self.tail_stage)
+        """Whether there may be more tasks, also by cutting or splitting others."""
+        return self.is_open or self.rest_stage is not None or bool(self.tail_stage)
 
     def __len__(self) -> int:
         return len(self.dependencies)
@@ -137,6 +140,25 @@ class GraphState:
     def has_finished(self, task: int) -> bool:
         """Whether a task is finished."""
         return self._state[task] == FINISHED
+
+    def add(self, dependencies: Sequence[int], stage: int) -> int:
+        """Add a wanted task to a graph that is open; return its number."""
+        assert self.graph.is_open
+        task = len(self._state)
+        self.dependencies.append(dependencies)  # type: ignore[attr-defined] # see __init__
+        self.stage_of.append(stage)  # type: ignore[attr-defined] # see __init__
+        self._n_items.append(1)
+        self._dependents.append(())
+        self._n_users.append(1)
+        self._state.append(WAITING)
+        for dependency in dependencies:
+            self._add_dependent(dependency, task)
+            self._n_users[dependency] += 1
+        n_missing = sum(self._state[d] != FINISHED for d in dependencies)
+        self._n_missing.append(n_missing)
+        if not n_missing:
+            self._make_ready(task)
+        return task
 
     def take(self, stage: int, n: int) -> list[int]:
         """Put up to `n` ready tasks of a stage in flight, lowest numbers first."""
@@ -389,5 +411,6 @@ class GraphState:
                 assert n_missing == n_parts_missing
                 assert not n_missing or state[task] == READY
             n_users = sum(not finished[d] for d in self._dependents[task])
-            is_wanted = task in graph.wanted and task not in self._taken
+            is_wanted = graph.is_open or task in graph.wanted
+            is_wanted = is_wanted and task not in self._taken
             assert self._n_users[task] == n_users + is_wanted

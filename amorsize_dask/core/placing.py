@@ -273,6 +273,21 @@ class Placing:
         elif stage.placement is None or stage.statistics.n_finished >= stage.next_look:
             self.place(number)
 
+    def expect(self, number: int, n: int) -> None:
+        """Take note that a stage has got more tasks."""
+        stage = self.stages[number]
+        was_done = not stage.n_left
+        stage.n_left += n
+        if not was_done:
+            return
+        placement = stage.placement
+        if placement is not None and placement.lane in self.lanes_of(number):
+            self.placed[placement.lane].add(number)
+            return
+        stage.placement = None
+        self.unplaced.add(number)
+        self.place(number)
+
     def expect_rest(self) -> None:
         """Take note that a task is left that only puts its parts together."""
         number = self._graph.graph.rest_stage
@@ -345,9 +360,10 @@ class Placing:
         if stage.placement is not None or not (statistics.n_finished or is_same):
             return False
         mean_s = statistics.mean_s
-        if stage.n_left * mean_s >= LITTLE_S:
+        n_tasks = stage.n_left + stage.n_more
+        if n_tasks * mean_s >= LITTLE_S:
             return False
-        return (stage.n_left + self._count_company(number)) * mean_s < LITTLE_S
+        return (n_tasks + self._count_company(number)) * mean_s < LITTLE_S
 
     def _keep_little(self, number: int) -> Placement:
         stage = self.stages[number]

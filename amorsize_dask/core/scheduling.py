@@ -15,6 +15,7 @@ workers are up. A task that is all there is to do runs in the calling thread at 
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from typing import assert_never
 
@@ -22,6 +23,7 @@ from amorsize_dask.core.budget import Budget
 from amorsize_dask.core.events import (
     SIDE,
     Action,
+    Added,
     BatchDone,
     Drop,
     Event,
@@ -199,10 +201,20 @@ class Scheduling:
                 self._fail_to_start(event)
             case SpillFailed():
                 self.budget.keep(event.tasks)
+            case Added():
+                self._add(event)
             case Taken():
                 self._drop(self._graph.hand_over(event.task))
             case _:
                 assert_never(event)
+
+    def _add(self, event: Added) -> None:
+        for number, n in event.n_more.items():
+            self.stages[number].n_more = n
+        for dependencies, number in event.tasks:
+            self._graph.add(dependencies, number)
+        for number, n in Counter(number for _, number in event.tasks).items():
+            self._placing.expect(number, n)
 
     def _finish_batch(self, event: BatchDone) -> None:
         batch = self._workers.finish(event.worker)

@@ -21,6 +21,7 @@ class Stage:
         "n_items_a_task",
         "n_left",
         "n_losses",
+        "n_more",
         "n_recorded",
         "next_look",
         "placement",
@@ -39,6 +40,8 @@ class Stage:
         self.reasons: list[str] = []
         #: Unfinished tasks, by their items.
         self.n_left = 0
+        #: Those that are expected beside them, in a graph that is open.
+        self.n_more = 0
         #: Seconds that splitting its tasks would have saved with worker processes up.
         self.missed_s = 0.0
         #: Items that each of its tasks has, in the mean.
@@ -67,7 +70,8 @@ class Stage:
 
     def workload(self) -> Workload:
         """Return what is left to do."""
-        workload = self.statistics.workload(self.n_left, self.n_items_a_task)
+        n_tasks = self.n_left + self.n_more
+        workload = self.statistics.workload(n_tasks, self.n_items_a_task)
         if self.guessed_peak_bytes > workload.peak_bytes:
             return replace(workload, peak_bytes=self.guessed_peak_bytes)
         return workload

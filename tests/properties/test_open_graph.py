@@ -1,0 +1,118 @@
+"""The core with a graph that grows while it runs, as pipelines have it."""
+
+from __future__ import annotations
+
+from choices import Choices, choices
+from hypothesis import given, settings
+from test_scheduling import FakeEdge
+
+from amorsize_dask.core.events import (
+    CALLER,
+    Added,
+    BatchDone,
+    Drop,
+    Event,
+    Run,
+    Taken,
+)
+from amorsize_dask.core.graph import Graph
+from amorsize_dask.core.model import Lane, Limits, Machine
+from amorsize_dask.core.outcome import Outcome
+from amorsize_dask.core.scheduling import Scheduling
+
+INLINE = Lane.INLINE
+
+
+def machine() -> Machine:
+    return Machine(n_cores=2, n_physical_cores=2, memory_bytes=10**9)
+
+
+def done(task: int) -> BatchDone:
+    """Return the end of a task in the caller."""
+    return BatchDone(CALLER, [Outcome(task, 0.1, 0.1, 10)])
+
+
+class OpenEdge(FakeEdge):
+    """Adds tasks now and then: new ones, and some that need what there is."""
+
+    def __init__(self, chosen: Choices) -> None:
+        super().__init__(chosen)
+        self.most_tasks = 1 + chosen.below(40)
+
+    def make_graph(self, chosen: Choices) -> Graph:
+        """Return a graph without tasks."""
+        n_stages = 1 + chosen.below(4)
+        booked = frozenset({chosen.below(n_stages)} if chosen.below(4) == 1 else ())
+        return Graph(
+            dependencies=[],
+            stage_of=[],
+            n_stages=n_stages,
+            wanted=frozenset(),
+            caller_stages=booked,
+            is_open=True,
+        )
+
+    @property
+    def n_to_come(self) -> int:
+        """How many tasks are going to be added."""
+        return self.most_tasks - len(self.dependencies)
+
+    @property
+    def is_done(self) -> bool:
+        """Whether all tasks have come, are finished and were taken."""
+        return not self.n_to_come and self.taken == set(range(self.most_tasks))
+
+    @property
+    def is_user_due(self) -> bool:
+        """Whether it goes on with what the user does."""
+        return bool(self.n_to_come) or self.taken != self.finished
+
+    def take(self) -> list[Event]:
+        """Add some tasks, then take some of the results that are there."""
+        events = self.add() if not self.choose(2) else []
+        if self.choose(2):
+            return [*events, *super().take()]
+        there = sorted(self.finished - self.taken)
+        self.taken.update(there)
+        return [*events, *map(Taken, there)]
+
+    def add(self) -> list[Event]:
+        """Add up to five tasks on values that the user still has."""
+        n = min(self.n_to_come, 1 + self.choose(5))
+        added = []
+        for _ in range(n):
+            there = [t for t in range(len(self.dependencies)) if t not in self.taken]
+            n_needed = min(len(there), self.choose(3))
+            needed = {there[self.choose(len(there))] for _ in range(n_needed)}
+            stage = self.choose(self.graph.n_stages)
+            self.wanted.add(len(self.dependencies))
+            self.dependencies.append(sorted(needed))
+            self.stage_of.append(stage)
+            added.append((sorted(needed), stage))
+        n_more = {stage: self.choose(100) for stage in range(self.graph.n_stages)}
+        return [Added(added, n_more)] if n else []
+
+
+@given(choices(900))
+@settings(max_examples=400, deadline=None)
+def test_every_task_that_comes_is_finished_once(chosen: Choices) -> None:
+    """However they come, and whatever happens meanwhile, unless the core gives up."""
+    edge = OpenEdge(chosen)
+    edge.run()
+    if edge.gave_up is None:
+        assert edge.finished == edge.taken == set(range(edge.most_tasks))
+
+
+def test_a_value_stays_until_the_user_and_all_tasks_have_had_it() -> None:
+    """The user may add tasks that need it as long as it isn't taken."""
+    graph = Graph(
+        dependencies=[], stage_of=[], n_stages=2, wanted=frozenset(), is_open=True
+    )
+    core = Scheduling(graph, machine(), Limits(lanes=(INLINE,)), is_streamed=True)
+    assert core.handle(Added([((), 0)], {0: 3, 1: 4})) == [Run(CALLER, [0])]
+    assert core.handle(done(0)) == []
+    assert core.handle(Added([((0,), 1)], {})) == [Run(CALLER, [1])]
+    assert core.handle(Taken(0)) == []
+    assert core.handle(done(1)) == [Drop([0])]
+    assert core.handle(Taken(1)) == [Drop([1])]
+    assert core.handle(Added([((), 0)], {})) == [Run(CALLER, [2])]
