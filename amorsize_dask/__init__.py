@@ -33,6 +33,8 @@ if TYPE_CHECKING:
         WorkerLostError,
         WorkerStartError,
     )
+    from amorsize_dask.pipeline.pipeline import Pipeline
+    from amorsize_dask.pipeline.stage import Stage
     from amorsize_dask.scheduler import AmorsizeScheduler, amorsize_scheduler
 
 __version__ = "0.1.0"
@@ -44,8 +46,10 @@ _HOMES = {
     "ArgumentError": "errors",
     "LaneError": "errors",
     "MemoryBudgetError": "errors",
+    "Pipeline": "pipeline.pipeline",
     "ResultLostError": "errors",
     "SerializationError": "errors",
+    "Stage": "pipeline.stage",
     "TaskTimeoutError": "errors",
     "WorkerLostError": "errors",
     "WorkerStartError": "errors",
@@ -61,8 +65,10 @@ __all__ = [
     "ArgumentError",
     "LaneError",
     "MemoryBudgetError",
+    "Pipeline",
     "ResultLostError",
     "SerializationError",
+    "Stage",
     "TaskTimeoutError",
     "WorkerLostError",
     "WorkerStartError",

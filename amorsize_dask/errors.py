@@ -47,6 +47,24 @@ class ArgumentError(AmorsizeError, ValueError):
         )
 
 
+class BatchLengthError(AmorsizeError):
+    """A stage of a pipeline gave more or fewer results than its batch had items."""
+
+    stage: str
+    n_items: int
+    n_results: int
+
+    def __init__(self, stage: str, n_items: int, n_results: int) -> None:
+        super().__init__(
+            f"Stage {stage!r} was given a batch of {n_items} items and returned "
+            f"{n_results} results. A function of batches returns one result for each "
+            "item, in order.",
+            stage=stage,
+            n_items=n_items,
+            n_results=n_results,
+        )
+
+
 class LaneError(AmorsizeError):
     """No lane is left in which a stage could run.
 

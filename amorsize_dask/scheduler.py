@@ -253,6 +253,15 @@ class AmorsizeScheduler:
             ):
                 yield from values
 
+    @contextmanager
+    def open_run(self, tasks: TaskGraph) -> Iterator[Execution]:
+        """Prepare the run of a graph that is open, for `Pipeline`."""
+        with (
+            observe(None) as observers,
+            self._recorded(tasks, {}, observers, is_streamed=True) as execution,
+        ):
+            yield execution
+
     def close(self) -> None:
         """End the worker processes; a later compute starts new ones."""
         self._pool.close()

@@ -91,8 +91,9 @@ class Placing:
         for number, experience in recalled.items():
             if self._may_recall(number, experience):
                 self.stages[number].statistics.recall(experience)
-        for number in range(n_stages):
-            self.place(number)
+        if not graph.graph.is_open:
+            for number in range(n_stages):
+                self.place(number)
 
     def _may_recall(self, number: int, experience: Experience) -> bool:
         """Whether a stage may go by earlier runs; a chain that may be split may not."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from time import perf_counter, thread_time
@@ -22,6 +23,22 @@ MAX_TOGETHER = 32
 
 #: What a task is for a batch: its number, what runs it, and the keys of its arguments.
 Item = tuple[int, Callable[[Mapping[Any, Any]], Any], Sequence[Any]]
+
+
+class _LeftOut(threading.local):
+    """Seconds of this thread that don't count as a task's."""
+
+    seconds = 0.0
+    cpu_s = 0.0
+
+
+_left_out = _LeftOut()
+
+
+def leave_out(seconds: float, cpu_s: float) -> None:
+    """Take note that the task of this thread has just taken that for other ones."""
+    _left_out.seconds += seconds
+    _left_out.cpu_s += cpu_s
 
 
 @dataclass(slots=True)
@@ -82,6 +99,9 @@ def run_batch(
                 break
         end, cpu_end = perf_counter(), thread_time()
         n = len(collected) - n_done
+        if _left_out.seconds:
+            start, cpu_start = start + _left_out.seconds, cpu_start + _left_out.cpu_s
+            _left_out.seconds = _left_out.cpu_s = 0.0
         if n:
             share_s, cpu_share_s = (end - start) / n, (cpu_end - cpu_start) / n
             outcomes += [Outcome(item[0], share_s, cpu_share_s) for item in group[:n]]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, cast
+from typing import Any, NoReturn, cast
 
 from amorsize_dask.core.graph import Graph
 from amorsize_dask.execute.fused import Chain
@@ -15,7 +15,7 @@ from amorsize_dask.execute.recipe import Piece
 
 @dataclass(slots=True, kw_only=True)
 class TaskGraph:
-    """A lowered graph. While it runs, only `cut` and `split` change it.
+    """A lowered graph. While it runs, only its own methods change it.
 
     Attributes
     ----------
@@ -57,6 +57,19 @@ class TaskGraph:
         """Return the name of a task's stage."""
         return self.stages[self.stage_of[task]]
 
+    def add(self, key: Key, node: Node, arguments: Sequence[Key], stage: int) -> int:
+        """Add a task to a graph that is open; return its number."""
+        self.keys.append(key)
+        self.nodes.append(node)
+        self.arguments.append(arguments)
+        cast(list[int], self.stage_of).append(stage)
+        return len(self.keys) - 1
+
+    def forget(self, task: int) -> None:
+        """Let go of what a finished task was run with."""
+        self.nodes[task] = _run_nothing
+        self.arguments[task] = ()
+
     def split(self, task: int, part: int, n_links: int) -> None:
         """Make a task of the first links of a chain; the chain keeps the others."""
         assert part == len(self.keys)
@@ -95,3 +108,7 @@ class TaskGraph:
         cast(list[int], self.stage_of).append(self.stage_of[task])
         self.nodes[task] = rest
         self.arguments[task] = [*own, *rest.keys]
+
+
+def _run_nothing(_: Mapping[Any, Any]) -> NoReturn:
+    raise AssertionError("a finished task is run again")

@@ -25,6 +25,7 @@ from threading import get_native_id
 from time import perf_counter, sleep
 from typing import Any, NoReturn, Protocol, assert_never
 
+from amorsize_dask.core.budget import Budget
 from amorsize_dask.core.events import (
     CALLER,
     SIDE,
@@ -69,6 +70,34 @@ from amorsize_dask.measure.gil import WATCH_INTERVAL_S
 logger = logging.getLogger(__name__)
 
 
+class Notes(Protocol):
+    """Is told of tasks that have finished."""
+
+    def note(self, tasks: Sequence[int]) -> None:
+        """Take note of tasks that have finished."""
+
+
+class TaskFlow(Notes, Protocol):
+    """Adds tasks to a graph that is open, and hands over what comes of them."""
+
+    @property
+    def has_result(self) -> bool:
+        """Whether a result can be handed over now."""
+
+    @property
+    def is_done(self) -> bool:
+        """Whether nothing is under way, and nothing more will be."""
+
+    def begin(self, wake: Callable[[], None]) -> None:
+        """Call `wake` from now on when there is something to add."""
+
+    def take(self, store: Store) -> Any:
+        """Return the next result."""
+
+    def grow(self, store: Store, budget: Budget) -> list[Event]:
+        """Return what has been added, and what was taken."""
+
+
 class TaskObserver(Protocol):
     """Is told of each task that starts and that has finished."""
 
@@ -107,6 +136,8 @@ class Execution:
     ----------
     store : Store
         The values.
+    scheduling : Scheduling
+        The core.
     decision_times : list of float
         For each of the core's decisions the seconds since the start of the run.
     n_workers : dict of Lane to int
@@ -131,7 +162,7 @@ class Execution:
         self.decision_times: list[float] = []
         self.n_workers: dict[Lane, int] = dict.fromkeys(Lane, 0)
         self._tasks = tasks
-        self._core = scheduling
+        self._core = self.scheduling = scheduling
         self._pool = pool
         self._observer = observer
         self._start = perf_counter()
@@ -145,7 +176,7 @@ class Execution:
         self._delay = RunDelay(get_native_id())
         self._resources.callback(self._delay.close)
         self._side = SideWatch()
-        self._delivery: Delivery | None = None
+        self._delivery: Notes | None = None
         self.processes = ProcessLane(
             pool,
             self.store,
@@ -216,6 +247,53 @@ class Execution:
                 actions = self._core.handle(*events) if events else []
                 self._stamp_decisions()
             self._perform(actions)
+
+    def feed(self, flow: TaskFlow) -> Generator[Any, None, None]:
+        """Run the tasks of a graph that is open, and hand over results as they come.
+
+        Yields
+        ------
+        value
+            It is dropped when the next one is asked for.
+
+        Raises
+        ------
+        BaseException
+            As `run`.
+        """
+        self._delivery = flow
+        flow.begin(self._open_mailbox().wake)
+        with self._cleaned_up():
+            failure: Exception | None = None
+            events = self._grow(flow)
+            while not flow.is_done:
+                try:
+                    if failure is None:
+                        events = self._turn(flow, events)
+                except Exception as error:
+                    # What is there already is handed over first.
+                    failure = error
+                    self._grow(flow)
+                if flow.has_result:
+                    yield flow.take(self.store)
+                elif failure is not None:
+                    raise failure
+            # For the record.
+            self._core.handle(*events)
+
+    def _turn(self, flow: TaskFlow, events: list[Event]) -> list[Event]:
+        """Do what events call for; return what has happened meanwhile."""
+        actions = self._core.handle(*events)
+        self._stamp_decisions()
+        events = self._perform(actions)
+        if flow.has_result:
+            events += self._poll(0)
+        elif not events:
+            events = self._wait(until_woken=True)
+        return events + self._grow(flow)
+
+    def _grow(self, flow: TaskFlow) -> list[Event]:
+        return flow.grow(self.store, self._core.budget)
 
     @contextmanager
     def _cleaned_up(self) -> Iterator[None]:
@@ -324,19 +402,23 @@ class Execution:
         return events
 
     def _start_thread(self, number: int) -> ThreadWorker:
+        mailbox = self._open_mailbox()
+        thread = self._threads[number] = ThreadWorker(
+            number, mailbox, self.store.values, copy_context()
+        )
+        return thread
+
+    def _open_mailbox(self) -> Mailbox:
         if self._mailbox is None:
             self._mailbox = Mailbox()
             self._resources.callback(self._mailbox.close)
             self._selector.register(self._mailbox, selectors.EVENT_READ)
-        thread = self._threads[number] = ThreadWorker(
-            number, self._mailbox, self.store.values, copy_context()
-        )
-        return thread
+        return self._mailbox
 
     # -- waiting --------------------------------------------------------------------
 
-    def _wait(self) -> list[Event]:
-        """Wait until something has happened."""
+    def _wait(self, *, until_woken: bool = False) -> list[Event]:
+        """Wait until something has happened, or until there is other news."""
         while True:
             self.processes.end_late()
             timeout_s = _least(self._side.timeout_s(), self.processes.seconds_left())
@@ -351,6 +433,8 @@ class Execution:
             glimpse = self._side.glimpse()
             if glimpse is not None:
                 return [glimpse]
+            if until_woken:
+                return []
 
     def _poll(self, timeout_s: float | None) -> list[Event]:
         events: list[Event] = []
@@ -404,7 +488,7 @@ class Execution:
         """Keep what a worker process has made, or where it is."""
         note_held(outcomes, values)
         if self._delivery is not None:
-            self._delivery.note(outcome.task for outcome in outcomes)
+            self._delivery.note([outcome.task for outcome in outcomes])
         for outcome, value in zip(outcomes, values, strict=True):
             self.store.put(outcome.task, value)
             if self._observer is not None:

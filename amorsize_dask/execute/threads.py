@@ -43,9 +43,17 @@ class Mailbox:
         """Leave a message and wake the loop."""
         with self._lock:
             self._messages.append((worker, result))
-            if not self._is_signalled and self._writer >= 0:
-                self._is_signalled = True
-                os.write(self._writer, b"!")
+            self._signal()
+
+    def _signal(self) -> None:
+        if not self._is_signalled and self._writer >= 0:
+            self._is_signalled = True
+            os.write(self._writer, b"!")
+
+    def wake(self) -> None:
+        """Wake the loop; there is news for those who ask for it."""
+        with self._lock:
+            self._signal()
 
     def take(self) -> list[tuple[int, BatchResult]]:
         """Take all messages."""

@@ -1,0 +1,142 @@
+"""What a stage of a pipeline does with an item, wherever that is."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Callable, Coroutine
+from dataclasses import dataclass
+from enum import Enum
+from inspect import iscoroutinefunction
+from time import perf_counter, thread_time
+from typing import Any, Protocol
+
+from amorsize_dask.errors import BatchLengthError
+from amorsize_dask.execute.batch import leave_out
+
+
+class Mark(Enum):
+    """Stands for an item in the place of a result."""
+
+    #: It doesn't go on.
+    DROPPED = "dropped"
+
+
+@dataclass(frozen=True, slots=True)
+class Skipped:
+    """Stands for an item that a stage has failed on, and which doesn't go on."""
+
+    #: The exception's class and text.
+    error: str
+
+
+class Shape(Enum):
+    """How many items come of how many."""
+
+    ONE = "one"
+    FILTER = "filter"
+    FLATTEN = "flatten"
+    BATCH = "batch"
+
+
+class Loop(Protocol):
+    """Runs coroutines."""
+
+    def run(self, coroutine: Coroutine[Any, Any, Any]) -> Any:
+        """Return what a coroutine returns."""
+
+
+class ItemCall:
+    """A stage's function, and what goes with it.
+
+    Parameters
+    ----------
+    name : str
+        The stage's.
+    function : callable
+        Called with an item, or with a list of items if the shape is ``BATCH``; and
+        with what `set_up` has returned, if there is one. It may be a coroutine
+        function.
+    shape : Shape
+        What its result is: the item's, whether the item goes on, items, or as many as
+        there were in the list.
+    set_up : callable, optional
+        Called once in each worker, before the first item.
+    n_retries : int, optional
+        How often an item is tried again that has raised an exception.
+    skips : bool, optional
+        Whether an exception is returned as `Skipped` after that instead of raised.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        function: Callable[..., Any],
+        shape: Shape = Shape.ONE,
+        *,
+        set_up: Callable[[], Any] | None = None,
+        n_retries: int = 0,
+        skips: bool = False,
+    ) -> None:
+        self._name = name
+        self._function = function
+        self._shape = shape
+        self._set_up = set_up
+        self._n_retries = n_retries
+        self._skips = skips
+        self._is_async = iscoroutinefunction(function)
+        #: Where its coroutines run in this process; elsewhere each has its own.
+        self.loop: Loop | None = None
+        self._prepared = threading.local()
+
+    def __getstate__(self) -> dict[str, Any]:
+        state = self.__dict__.copy()
+        del state["_prepared"]
+        return {**state, "loop": None}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self._prepared = threading.local()
+
+    def __call__(self, value: Any) -> Any:
+        """Return what comes of an item, or what stands for it."""
+        arguments = () if self._set_up is None else (self._prepare(),)
+        for n_left in range(self._n_retries, -1, -1):
+            try:
+                return self._finish(value, self._run(value, *arguments))
+            except Exception as error:
+                if not n_left and self._skips:
+                    return Skipped(f"{type(error).__name__}: {error}")
+                if not n_left:
+                    raise
+        raise AssertionError("unreachable")
+
+    def _run(self, *arguments: Any) -> Any:
+        if not self._is_async:
+            return self._function(*arguments)
+        run = asyncio.run if self.loop is None else self.loop.run
+        return run(self._function(*arguments))
+
+    def _finish(self, value: Any, result: Any) -> Any:
+        match self._shape:
+            case Shape.FILTER:
+                return value if result else Mark.DROPPED
+            case Shape.FLATTEN:
+                return list(result)
+            case Shape.BATCH:
+                results = list(result)
+                if len(results) != len(value):
+                    raise BatchLengthError(self._name, len(value), len(results))
+                return results
+        return result
+
+    def _prepare(self) -> Any:
+        """Return what the set-up has made for this worker."""
+        prepared = self._prepared
+        if not hasattr(prepared, "value"):
+            assert self._set_up is not None
+            start, cpu_start = perf_counter(), thread_time()
+            prepared.value = self._set_up()
+            # It is no item's time, and no later one takes it.
+            leave_out(perf_counter() - start, thread_time() - cpu_start)
+        return prepared.value

@@ -1,0 +1,376 @@
+"""Which item of a pipeline is where, and what becomes of what its stages return.
+
+It adds a task to the run's graph for each item and stage, or for each batch of items,
+as soon as what it needs is there. Which of them runs where and when is for the core to
+say.
+
+An item goes by its path: its number in the source, and after each stage that has made
+several items of one, its number among these. Results are handed over in the order of
+their paths, or as they come.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from time import perf_counter
+from typing import Any, NamedTuple
+
+from amorsize_dask.core.budget import Budget
+from amorsize_dask.core.events import Added, Event, Taken
+from amorsize_dask.execute.graph import TaskGraph
+from amorsize_dask.execute.item_call import ItemCall, Mark, Shape, Skipped
+from amorsize_dask.execute.recipe import MAKERS, Piece, Recipe, Step
+from amorsize_dask.execute.store import Store
+from amorsize_dask.pipeline.reader import SequenceReader, ThreadReader
+
+#: Share of the memory limit up to which new items are taken in. Smaller: stages wait
+#: for items; larger: results have no room beside the items that wait for a stage.
+INTAKE_FRACTION = 0.4
+
+#: Items that are expected beyond those seen of a source whose length no one knows.
+#: Smaller: workers that would pay aren't started; larger: they are, for a few items.
+MIN_EXPECTED = 100
+
+Path = tuple[int, ...]
+
+
+class Reference(NamedTuple):
+    """The result of a task."""
+
+    task: int
+
+
+class Value(NamedTuple):
+    """A value that is here."""
+
+    value: Any
+
+
+@dataclass(slots=True)
+class Item:
+    """An item of the source, and what has come of it."""
+
+    #: Items made of it that are in a stage, or between two.
+    n_in_work: int = 1
+    #: Its results that haven't been handed over, by path.
+    results: list[tuple[Path, Reference | Value]] = field(default_factory=list)
+    n_bytes: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class SkippedItem:
+    """An item that a stage has failed on."""
+
+    #: Its number in the source, and among those that were made of that one.
+    path: Path
+    stage: str
+    #: The exception's class and text.
+    error: str
+
+
+class Flow:
+    """What is known of a pipeline's items while they go through it.
+
+    Parameters
+    ----------
+    calls : sequence of ItemCall
+        What the stages do.
+    batch_sizes : sequence of int
+        Most items of a task, by stage; 0: one that isn't in a list.
+    shapes : sequence of Shape
+        How many items come of how many.
+    reader : SequenceReader or ThreadReader
+        Where items come from.
+    tasks : TaskGraph
+        An open graph without tasks, which has a stage for each.
+    is_ordered : bool
+        Whether results are handed over in the order of the items.
+    max_items : int
+        Most items of the source that are on their way at a time.
+    most_tasks : int
+        Tasks after which no more items are taken in.
+    """
+
+    def __init__(
+        self,
+        calls: Sequence[ItemCall],
+        batch_sizes: Sequence[int],
+        shapes: Sequence[Shape],
+        reader: SequenceReader | ThreadReader,
+        tasks: TaskGraph,
+        *,
+        n_seen: int,
+        is_ordered: bool,
+        max_items: int,
+        most_tasks: int,
+    ) -> None:
+        n_stages = len(calls)
+        #: Items that each stage has been given, and that have come out of it.
+        self.n_in = [0] * n_stages
+        self.n_out = [0] * n_stages
+        #: Seconds that items were in a stage, waiting for it included.
+        self.stay_s = [0.0] * n_stages
+        self.skipped: list[SkippedItem] = []
+        #: Items of the source that have been seen so far.
+        self.n_seen = n_seen
+        self._calls = calls
+        self._batch_sizes = batch_sizes
+        self._shapes = shapes
+        self._reader = reader
+        self._tasks = tasks
+        self._is_ordered = is_ordered
+        self._max_items = max_items
+        self._most_tasks = most_tasks
+        self._next = n_seen
+        self._recipes: dict[tuple[int, tuple[bool, ...]], Recipe] = {}
+        self._items: dict[int, Item] = {}
+        # The paths of each task's items, and when it was added.
+        self._in_stage: dict[int, tuple[list[Path], float]] = {}
+        self._n_tasks = [0] * n_stages
+        # What waits until a batch is full.
+        self._waiting: list[deque[tuple[Path, Reference | Value]]] = [
+            deque() for _ in calls
+        ]
+        self._results: deque[tuple[Path, Reference | Value]] = deque()
+        self._source_bytes = 0
+        self._finished: list[int] = []
+        self._added: list[tuple[Sequence[int], int]] = []
+        self._released: list[int] = []
+
+    # -- what the run asks ------------------------------------------------------------
+
+    @property
+    def is_done(self) -> bool:
+        """Whether all items that were taken in have gone through, and no more will."""
+        return not self._items and not self._takes_in
+
+    @property
+    def has_result(self) -> bool:
+        """Whether a result can be handed over now."""
+        return bool(self._results)
+
+    def begin(self, wake: Callable[[], None]) -> None:
+        """Call `wake` when the source has an item."""
+        self._reader.wake = wake
+
+    def note(self, tasks: Sequence[int]) -> None:
+        """Take note of tasks that have finished."""
+        self._finished += tasks
+
+    def take(self, store: Store) -> Any:
+        """Return the next result; it is kept until the next call of `grow`."""
+        path, found = self._results.popleft()
+        item = self._items[path[0]]
+        if isinstance(found, Reference):
+            self._released.append(found.task)
+            value = store.read(found.task)
+        else:
+            value = found.value
+        if self._is_ordered:
+            item.results.pop(0)
+        else:
+            item.results.remove((path, found))
+        self._leave(path[0])
+        return value
+
+    def grow(self, store: Store, budget: Budget) -> list[Event]:
+        """Return the tasks that come of those that have finished, and of new items."""
+        finished, self._finished = self._finished, []
+        for task in finished:
+            self._advance(task, store)
+        self._take_in(budget)
+        if not self._in_stage and not self._added:
+            self._close_batches()
+        events: list[Event] = []
+        if self._added:
+            events.append(Added(self._added, self._expect()))
+            self._added = []
+        events += map(Taken, self._released)
+        self._released = []
+        return events
+
+    # -- from stage to stage ----------------------------------------------------------
+
+    def _advance(self, task: int, store: Store) -> None:
+        """See what has become of a task's items."""
+        stage = self._tasks.stage_of[task]
+        paths, added_at = self._in_stage.pop(task)
+        self._n_tasks[stage] -= 1
+        self.stay_s[stage] += len(paths) * (perf_counter() - added_at)
+        self._tasks.forget(task)
+        if not stage:
+            self._forget_source(paths)
+        # A large result needn't be read to see that it is none of these.
+        value = store.values[store.key_of(task)]
+        if isinstance(value, Skipped):
+            name = self._tasks.stages[stage]
+            self.skipped += [SkippedItem(path, name, value.error) for path in paths]
+        if isinstance(value, Skipped) or value is Mark.DROPPED:
+            self._released.append(task)
+            for path in paths:
+                self._items[path[0]].n_in_work -= 1
+                self._leave(path[0])
+            return
+        shape = self._shapes[stage]
+        if shape is Shape.BATCH or shape is Shape.FLATTEN:
+            self._released.append(task)
+            self._spread(stage, paths, store.read(task))
+        else:
+            self.n_out[stage] += 1
+            self._pass_on(stage + 1, paths[0], Reference(task))
+
+    def _spread(self, stage: int, paths: list[Path], values: list[Any]) -> None:
+        """Pass on the items of a list."""
+        self.n_out[stage] += len(values)
+        if self._shapes[stage] is Shape.FLATTEN:
+            (path,) = paths
+            self._items[path[0]].n_in_work += len(values) - 1
+            paths = [(*path, i) for i in range(len(values))]
+            if not values:
+                self._leave(path[0])
+        for path, value in zip(paths, values, strict=True):
+            self._pass_on(stage + 1, path, Value(value))
+
+    def _pass_on(self, stage: int, path: Path, found: Reference | Value) -> None:
+        """Give an item to a stage, or keep it as a result after the last one."""
+        if stage == len(self._calls):
+            item = self._items[path[0]]
+            item.n_in_work -= 1
+            item.results.append((path, found))
+            if not self._is_ordered:
+                self._results.append((path, found))
+            self._leave(path[0])
+            return
+        self.n_in[stage] += 1
+        size = self._batch_sizes[stage]
+        if not size:
+            self._add_task(stage, [(path, found)])
+            return
+        waiting = self._waiting[stage]
+        waiting.append((path, found))
+        if len(waiting) >= size:
+            self._add_task(stage, [waiting.popleft() for _ in range(size)])
+
+    def _close_batches(self) -> None:
+        """Let batches begin that aren't full, since nothing else is to be done."""
+        for stage, waiting in enumerate(self._waiting):
+            if waiting:
+                self._add_task(stage, list(waiting))
+                waiting.clear()
+
+    def _add_task(
+        self, stage: int, items: Sequence[tuple[Path, Reference | Value]]
+    ) -> None:
+        """Add the task that does a stage's work on an item or on a batch."""
+        tasks = self._tasks
+        needed = [found.task for _, found in items if isinstance(found, Reference)]
+        arguments = [
+            tasks.keys[found.task] if isinstance(found, Reference) else found.value
+            for _, found in items
+        ]
+        keys = [tasks.keys[task] for task in needed]
+        are_keys = tuple(isinstance(found, Reference) for _, found in items)
+        piece = Piece(self._recipe(stage, are_keys), arguments, keys)
+        paths = [path for path, _ in items]
+        number = tasks.add((tasks.stages[stage], *paths[0]), piece, keys, stage)
+        self._in_stage[number] = paths, perf_counter()
+        self._n_tasks[stage] += 1
+        self._added.append((needed, stage))
+        # The new task needs them, and no one else will.
+        self._released += needed
+
+    def _recipe(self, stage: int, are_keys: tuple[bool, ...]) -> Recipe:
+        """Return what tasks of a stage do, by which of their arguments are keys."""
+        recipe = self._recipes.get((stage, are_keys))
+        if recipe is None:
+            call, name = self._calls[stage], self._tasks.stages[stage]
+            references = [i for i, is_key in enumerate(are_keys) if is_key]
+            if not self._batch_sizes[stage]:
+                steps = [Step(0, [1], {}, [1])]
+                recipe = Recipe([call], 1, references, steps, name)
+            else:
+                n = len(are_keys)
+                places = range(2, 2 + n)
+                steps = [
+                    Step(1, places, {}, places),
+                    Step(0, [2 + n], {}, [2 + n]),
+                ]
+                recipe = Recipe([call, MAKERS[list]], n, references, steps, name)
+            self._recipes[stage, are_keys] = recipe
+        return recipe
+
+    # -- in and out -------------------------------------------------------------------
+
+    @property
+    def _takes_in(self) -> bool:
+        """Whether more items will be taken in."""
+        return len(self._tasks.keys) < self._most_tasks and not (
+            self._reader.is_exhausted
+        )
+
+    def _take_in(self, budget: Budget) -> None:
+        """Take in as many items as there are and as there is room for."""
+        room_bytes = INTAKE_FRACTION * budget.limit_bytes - budget.taken_bytes
+        room_bytes -= self._source_bytes
+        n = self._max_items - len(self._items)
+        if room_bytes <= 0:
+            n = min(n, 1 - len(self._items))
+        if n <= 0 or not self._takes_in:
+            return
+        for value, n_bytes in self._reader.take(n, room_bytes):
+            self._source_bytes += n_bytes
+            self._items[self._next] = Item(n_bytes=n_bytes)
+            self._pass_on(0, (self._next,), Value(value))
+            self._next += 1
+            self.n_seen += 1
+
+    def _forget_source(self, paths: list[Path]) -> None:
+        for path in paths:
+            item = self._items[path[0]]
+            self._source_bytes -= item.n_bytes
+            item.n_bytes = 0
+
+    def _leave(self, number: int) -> None:
+        """Hand over what is complete, and forget an item that has gone through."""
+        if self._is_ordered:
+            self._hand_over_in_order()
+        item = self._items.get(number)
+        if item is not None and not item.n_in_work and not item.results:
+            del self._items[number]
+
+    def _hand_over_in_order(self) -> None:
+        """Hand over what has come of the first item, if that is all of it."""
+        while not self._results and self._items:
+            number = next(iter(self._items))
+            item = self._items[number]
+            if item.n_in_work:
+                return
+            if item.results:
+                item.results.sort(key=lambda result: result[0])
+                self._results += item.results
+            else:
+                del self._items[number]
+
+    def _expect(self) -> dict[int, int]:
+        """Return how many tasks each stage will have beside those that there are."""
+        if not self._takes_in:
+            n_to_come = 0
+        elif self._reader.n_left is None:
+            n_to_come = max(MIN_EXPECTED, self.n_seen)
+        else:
+            n_to_come = self._reader.n_left
+        expected = {}
+        for stage, n_tasks in enumerate(self._n_tasks):
+            size = max(1, self._batch_sizes[stage])
+            expected[stage] = n_to_come // size
+            n_to_come += n_tasks * size
+        return expected
+
+    def count_paths(self) -> Counter[int]:
+        """Return how many items of each of the source are on their way; for tests."""
+        found: Counter[int] = Counter()
+        for paths, _ in self._in_stage.values():
+            found.update(path[0] for path in paths)
+        return found

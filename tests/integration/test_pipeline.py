@@ -1,0 +1,416 @@
+"""Pipelines: what goes in comes out, in whatever lanes the stages run."""
+
+from __future__ import annotations
+
+import itertools
+import threading
+import time
+from collections.abc import Callable, Generator, Iterator
+from pathlib import Path
+from typing import Any
+
+import dask.bag as db
+import pytest
+from pipeline_functions import (
+    add_one,
+    add_set_up,
+    add_up,
+    count_bytes,
+    count_down,
+    double,
+    fail_on_seven,
+    fail_twice,
+    is_odd,
+    kill_always,
+    kill_once,
+    lose_one,
+    make_bytes,
+    name_worker,
+    nap,
+    nap_together,
+    set_up_slowly,
+    spin,
+    with_worker,
+)
+
+from amorsize_dask import AmorsizeScheduler, Pipeline, Stage
+from amorsize_dask.errors import (
+    ArgumentError,
+    BatchLengthError,
+    SerializationError,
+    WorkerLostError,
+)
+from amorsize_dask.pipeline import pipeline as module
+
+Force = Callable[[str], AmorsizeScheduler]
+LANES = ["auto", "inline", "threads", "processes"]
+
+
+@pytest.fixture(params=LANES)
+def scheduler(request: pytest.FixtureRequest, forced: Force) -> AmorsizeScheduler:
+    return forced(request.param)
+
+
+def lane_of(scheduler: AmorsizeScheduler) -> str | None:
+    """Return the only lane that a scheduler may use, if there is only one."""
+    lanes = scheduler._limits.allowed_lanes
+    return str(lanes[0]) if len(lanes) == 1 else None
+
+
+def expect_lane(scheduler: AmorsizeScheduler) -> None:
+    """Check that the lane that was forced was used."""
+    record, lane = scheduler.last_run, lane_of(scheduler)
+    assert record is not None
+    assert lane is None or set(record.lanes) == {lane}
+
+
+# -- what comes out -------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("ordered", [True, False])
+@pytest.mark.parametrize("kind", [list, iter, range])
+def test_each_item_goes_through_each_stage(
+    scheduler: AmorsizeScheduler, ordered: bool, kind: Callable[[Any], Any]
+) -> None:
+    source = range(40) if kind is range else kind(list(range(40)))
+    pipeline = Pipeline([double, nap, add_one], ordered=ordered, scheduler=scheduler)
+    results = list(pipeline.run(source))
+    expected = [2 * x + 1 for x in range(40)]
+    assert (results if ordered else sorted(results)) == expected
+    expect_lane(scheduler)
+    report = pipeline.report()
+    assert (report.n_in, report.n_out) == (40, 40)
+    assert [stage.name for stage in report.stages] == ["double", "nap", "add_one"]
+    assert all(stage.n_in == stage.n_out == 40 for stage in report.stages)
+    assert all(sum(stage.lanes.values()) == 40 for stage in report.stages)
+
+
+@pytest.mark.parametrize("ordered", [True, False])
+def test_items_are_left_out_multiplied_and_gathered(
+    scheduler: AmorsizeScheduler, ordered: bool
+) -> None:
+    stages = [
+        Stage(count_down, flatten=True),
+        Stage(is_odd, filter=True),
+        Stage(add_one),
+        Stage(add_up, batch=4),
+    ]
+    pipeline = Pipeline(stages, ordered=ordered, scheduler=scheduler)
+    results = list(pipeline.run(iter(range(30))))
+    items = [x for x, _ in results]
+    expected = [y + 1 for x in range(30) for y in range(x % 4) if y % 2]
+    assert (items if ordered else sorted(items)) == sorted(expected)
+    assert all(1 <= n <= 4 for _, n in results)
+    assert pipeline.report().stages[0].n_out == sum(x % 4 for x in range(30))
+
+
+def test_batches_are_full_until_the_end(scheduler: AmorsizeScheduler) -> None:
+    results = list(
+        Pipeline([Stage(add_up, batch=8)], scheduler=scheduler).run(range(20))
+    )
+    assert results == [(x, 8 if x < 16 else 4) for x in range(20)]
+    expect_lane(scheduler)
+
+
+def test_flattened_again_and_again(scheduler: AmorsizeScheduler) -> None:
+    stages = [Stage(count_down, flatten=True), Stage(add_one)] * 2
+    results = list(Pipeline(stages, scheduler=scheduler).run(range(20)))
+    once = [y + 1 for x in range(20) for y in range(x % 4)]
+    assert results == [y + 1 for x in once for y in range(x % 4)]
+
+
+def test_nothing_in_nothing_out(scheduler: AmorsizeScheduler) -> None:
+    pipeline = Pipeline([double], scheduler=scheduler)
+    assert list(pipeline.run([])) == []
+    assert list(pipeline.run(iter([]))) == []
+    assert pipeline.report().n_in == 0
+
+
+def test_a_bag_goes_through(forced: Force) -> None:
+    bag = db.from_sequence(range(30), npartitions=5).map(add_one)
+    results = Pipeline([double], scheduler=forced("auto")).run(bag)
+    assert list(results) == [2 * (x + 1) for x in range(30)]
+
+
+def test_stages_of_one_name_are_told_apart(forced: Force) -> None:
+    pipeline = Pipeline([add_one, add_one], scheduler=forced("auto"))
+    assert list(pipeline.run([1])) == [3]
+    names = [stage.name for stage in pipeline.report().stages]
+    assert names == ["add_one (1)", "add_one (2)"]
+
+
+def test_long_runs_are_run_in_parts(
+    scheduler: AmorsizeScheduler, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """So that what each task leaves doesn't fill the memory; no one can tell."""
+    monkeypatch.setattr(module, "MAX_TASKS", 25)
+    stages = [Stage(add_one), Stage(is_odd, filter=True), Stage(add_up, batch=3)]
+    pipeline = Pipeline(stages, scheduler=scheduler, max_items=10)
+    results = [x for x, _ in pipeline.run(iter(range(100)))]
+    assert results == list(range(1, 101, 2))
+    report = pipeline.report()
+    assert (report.n_in, report.n_out) == (100, 50)
+
+
+# -- lanes ----------------------------------------------------------------------------
+
+
+def test_each_stage_has_its_lane(forced: Force) -> None:
+    """Waiting in threads, computing in processes, at the same time."""
+    pipeline = Pipeline([Stage(nap), Stage(spin)], scheduler=forced("auto"))
+    assert list(pipeline.run(range(400))) == list(range(400))
+    waiting, computing = pipeline.report().stages
+    assert waiting.lane == "threads"
+    assert waiting.n_workers > 4
+    assert computing.lane == "processes"
+    assert "processes" in computing.lanes
+    assert "bottleneck" in str(pipeline.report())
+
+
+def test_coroutines_wait_in_one_event_loop(forced: Force) -> None:
+    results = list(Pipeline([nap_together], scheduler=forced("auto")).run(range(60)))
+    assert [x for x, _ in results] == list(range(60))
+    assert len({thread for _, thread in results}) == 1
+
+
+def test_coroutines_in_other_processes(forced: Force) -> None:
+    scheduler = forced("processes")
+    results = list(Pipeline([nap_together], scheduler=scheduler).run(range(6)))
+    assert [x for x, _ in results] == list(range(6))
+    expect_lane(scheduler)
+
+
+def test_set_up_once_in_each_worker(scheduler: AmorsizeScheduler) -> None:
+    stage = Stage(with_worker, set_up=name_worker)
+    results = list(Pipeline([stage], scheduler=scheduler).run(range(30)))
+    assert [x for x, _ in results] == list(range(30))
+
+
+def test_set_up_is_no_items_time(forced: Force) -> None:
+    scheduler = forced("inline")
+    stage = Stage(add_set_up, set_up=set_up_slowly)
+    assert list(Pipeline([stage], scheduler=scheduler).run([1, 2])) == [2, 3]
+    record = scheduler.last_run
+    assert record is not None
+    assert record.stages[0].mean_s < 0.1
+
+
+def test_no_more_workers_than_a_stage_allows(forced: Force) -> None:
+    running, most, lock = 0, 0, threading.Lock()
+
+    def count(x: int) -> int:
+        nonlocal running, most
+        with lock:
+            running += 1
+            most = max(most, running)
+        time.sleep(0.005)
+        with lock:
+            running -= 1
+        return x
+
+    stage = Stage(count, max_workers=1)
+    assert list(Pipeline([stage], scheduler=forced("threads")).run(range(20)))
+    assert most == 1
+
+
+# -- what goes wrong ------------------------------------------------------------------
+
+
+def test_an_exception_ends_the_run(scheduler: AmorsizeScheduler) -> None:
+    pipeline = Pipeline([add_one, fail_on_seven], scheduler=scheduler)
+    with pytest.raises(ValueError, match="seven") as caught:
+        list(pipeline.run(range(100)))
+    assert any("fail_on_seven" in note for note in caught.value.__notes__)
+    assert list(pipeline.run([1])) == [2]
+
+
+@pytest.mark.parametrize("ordered", [True, False])
+def test_items_that_fail_are_skipped_and_listed(
+    scheduler: AmorsizeScheduler, ordered: bool
+) -> None:
+    stages = [Stage(fail_on_seven, on_error="skip"), Stage(double)]
+    pipeline = Pipeline(stages, ordered=ordered, scheduler=scheduler)
+    results = sorted(pipeline.run(iter(range(50))))
+    assert results == [2 * x for x in range(50) if x % 10 != 7]
+    skipped = sorted(item.path for item in pipeline.report().skipped)
+    assert skipped == [(7,), (17,), (27,), (37,), (47,)]
+    assert pipeline.report().skipped[0].stage == "fail_on_seven"
+    assert "ValueError: seven" in str(pipeline.report())
+
+
+def test_retries(forced: Force, tmp_path: Path) -> None:
+    scheduler = forced("inline")
+    pipeline = Pipeline([Stage(fail_twice, retries=2)], scheduler=scheduler)
+    assert list(pipeline.run([tmp_path / "a", tmp_path / "b"])) == [1, 1]
+    pipeline = Pipeline([Stage(fail_twice, retries=1)], scheduler=scheduler)
+    with pytest.raises(OSError, match="not yet"):
+        list(pipeline.run([tmp_path / "c"]))
+
+
+def test_a_batch_that_comes_back_shorter(scheduler: AmorsizeScheduler) -> None:
+    pipeline = Pipeline([Stage(lose_one, batch=5)], scheduler=scheduler)
+    with pytest.raises(BatchLengthError, match="5 items and returned 4"):
+        list(pipeline.run(range(20)))
+
+
+def test_workers_that_die_lose_nothing(forced: Force, tmp_path: Path) -> None:
+    scheduler = forced("processes")
+    paths = [tmp_path / f"{i:02}" for i in range(40)]
+    for path in paths:
+        if int(path.name) % 13:
+            path.touch()
+    pipeline = Pipeline([kill_once], scheduler=scheduler)
+    assert list(pipeline.run(iter(paths))) == [path.name for path in paths]
+
+
+def test_an_item_that_kills_each_worker(forced: Force, tmp_path: Path) -> None:
+    """Results that are there before come out, and then what went wrong."""
+    pipeline = Pipeline([kill_always], scheduler=forced("processes"))
+    results = pipeline.run(iter([1, 2, 3, -1, 4]))
+    assert [next(results) for _ in range(3)] == [1, 2, 3]
+    with pytest.raises(WorkerLostError, match="kill_always"):
+        next(results)
+
+
+def test_what_the_source_raises_comes_last(scheduler: AmorsizeScheduler) -> None:
+    def read() -> Iterator[int]:
+        yield from range(10)
+        raise OSError("the source is broken")
+
+    results = Pipeline([double], scheduler=scheduler).run(read())
+    assert [next(results) for _ in range(10)] == [2 * x for x in range(10)]
+    with pytest.raises(OSError, match="the source is broken"):
+        next(results)
+
+
+def test_what_cannot_be_sent_runs_in_the_caller(forced: Force) -> None:
+    lock = threading.Lock()
+
+    def locked(x: int) -> int:
+        with lock:
+            return spin(x)
+
+    pipeline = Pipeline([locked], scheduler=forced("auto"))
+    assert list(pipeline.run(range(50))) == list(range(50))
+    with pytest.raises(SerializationError):
+        list(Pipeline([locked], scheduler=forced("processes")).run(range(3)))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "word"),
+    [
+        ({"stages": []}, "at least one"),
+        ({"stages": 3}, "stages"),
+        ({"stages": [3]}, "callable"),
+        ({"stages": [len], "ordered": "no"}, "ordered"),
+        ({"stages": [len], "max_items": 0}, "max_items"),
+    ],
+)
+def test_bad_pipelines(arguments: dict[str, Any], word: str) -> None:
+    with pytest.raises(ArgumentError, match=word):
+        Pipeline(**arguments)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "word"),
+    [
+        ({"batch": 0}, "batch"),
+        ({"batch": 2, "flatten": True}, "at most"),
+        ({"filter": True, "flatten": True}, "at most"),
+        ({"filter": "yes"}, "filter"),
+        ({"on_error": "ignore"}, "on_error"),
+        ({"retries": -1}, "retries"),
+        ({"max_workers": 0}, "max_workers"),
+        ({"set_up": 3}, "set_up"),
+        ({"name": 3}, "name"),
+    ],
+)
+def test_bad_stages(arguments: dict[str, Any], word: str) -> None:
+    with pytest.raises(ArgumentError, match=word):
+        Stage(len, **arguments)
+
+
+def test_bad_source() -> None:
+    with pytest.raises(ArgumentError, match="iterate"):
+        Pipeline([len]).run(3)  # type: ignore[arg-type]
+    with pytest.raises(RuntimeError, match="run"):
+        Pipeline([len]).report()
+
+
+# -- backpressure ---------------------------------------------------------------------
+
+
+def test_no_further_read_than_there_is_room(scheduler: AmorsizeScheduler) -> None:
+    """An endless source, and a consumer that stops taking."""
+    n_read = 0
+
+    def read() -> Iterator[int]:
+        nonlocal n_read
+        for x in itertools.count():
+            n_read += 1
+            yield x
+
+    pipeline = Pipeline([double], max_items=20, scheduler=scheduler)
+    results = pipeline.run(read())
+    assert [next(results) for _ in range(50)] == [2 * x for x in range(50)]
+    time.sleep(0.1)
+    # Those that are on their way, and those that have been read and wait.
+    assert n_read <= 50 + 2 * 20
+    results.close()
+
+
+def test_large_items_are_held_within_the_limit() -> None:
+    """Items of 5 MB, 100 MB in all of which at most a part of 40 MB is held."""
+    with AmorsizeScheduler(memory_limit="40 MB", lanes=("inline",)) as scheduler:
+        pipeline = Pipeline([make_bytes, count_bytes], scheduler=scheduler)
+        sizes = list(pipeline.run(iter(range(20))))
+        assert [n - 5_000_000 for n in sizes] == [len(str(x)) for x in range(20)]
+
+
+def test_an_iterator_that_is_left_ends_the_work(scheduler: AmorsizeScheduler) -> None:
+    """And closes the source."""
+    closed = threading.Event()
+
+    def read() -> Generator[int, None, None]:
+        try:
+            yield from itertools.count()
+        finally:
+            closed.set()
+
+    results = Pipeline([nap, double], scheduler=scheduler).run(read())
+    assert next(results) == 0
+    results.close()
+    assert closed.wait(2)
+
+
+def test_results_come_before_a_slow_source_goes_on(
+    scheduler: AmorsizeScheduler,
+) -> None:
+    """Whoever waits for a source doesn't hold up what came of its first items."""
+    goes_on = threading.Event()
+
+    def read() -> Iterator[int]:
+        yield 1
+        assert goes_on.wait(10)
+        yield 2
+
+    results = Pipeline([double], scheduler=scheduler).run(read())
+    assert next(results) == 2
+    goes_on.set()
+    assert list(results) == [4]
+
+
+def test_a_batch_does_not_wait_for_a_source_that_waits(
+    scheduler: AmorsizeScheduler,
+) -> None:
+    goes_on = threading.Event()
+
+    def read() -> Iterator[int]:
+        yield 1
+        assert goes_on.wait(10)
+        yield 2
+
+    results = Pipeline([Stage(add_up, batch=10)], scheduler=scheduler).run(read())
+    assert next(results) == (1, 1)
+    goes_on.set()
+    assert list(results) == [(2, 1)]
