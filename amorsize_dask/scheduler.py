@@ -318,6 +318,7 @@ class AmorsizeScheduler:
             retries=check_retries(kwargs.get("retries", self._retries)),
             timeout_s=self._timeout_s,
             modules=modules,
+            watches_memory=self._memory_limit is None,
         )
         start = perf_counter()
         error: BaseException | None = None

@@ -36,13 +36,17 @@ class Budget:
     graph : GraphState
         Who needs which result.
     limit_bytes : int
-        What may be held, > 0.
+        What may be held at most, > 0.
     may_spill_wanted : bool
         Whether what the user has asked for may go to disk, too. Where the user takes
         it as it comes it is better not to make more.
 
     Attributes
     ----------
+    limit_bytes : float
+        What may be held now, since others may have taken some of it.
+    least_limit_bytes : float
+        The least that this has been.
     held_bytes : float
         Results in memory.
     running_bytes : float
@@ -56,13 +60,12 @@ class Budget:
     def __init__(
         self, graph: GraphState, limit_bytes: int, *, may_spill_wanted: bool
     ) -> None:
-        self.limit_bytes = limit_bytes
+        self.limit_bytes = self.least_limit_bytes = float(limit_bytes)
         self.held_bytes = 0.0
         self.running_bytes = 0.0
         self.grown_bytes = 0.0
         self.peak_bytes = 0.0
-        self._high_bytes = HIGH_WATER * limit_bytes
-        self._low_bytes = LOW_WATER * limit_bytes
+        self._first_limit_bytes = self.limit_bytes
         self._graph = graph
         self._stage_of = graph.stage_of
         self._may_spill_wanted = may_spill_wanted
@@ -82,9 +85,25 @@ class Budget:
         return self.held_bytes + self.running_bytes + self.grown_bytes
 
     @property
+    def is_lowered(self) -> bool:
+        """Whether others have taken a part of what could be held in the beginning."""
+        return self.limit_bytes < self._first_limit_bytes
+
+    @property
     def room_bytes(self) -> float:
         """Bytes that may still be taken; below 0 if there are too many already."""
-        return self._high_bytes - self.taken_bytes
+        return HIGH_WATER * self.limit_bytes - self.taken_bytes
+
+    def note_left(self, n_bytes: float) -> None:
+        """Take note of what the machine has left beside what is taken here.
+
+        All that is missing beyond that has been taken by others, or here without
+        being counted, which comes to the same. What running tasks are expected to take
+        counts as taken, whether they have it already or not: so the limit is never
+        lowered for what the run itself has been allowed.
+        """
+        self.limit_bytes = min(self._first_limit_bytes, n_bytes + self.taken_bytes)
+        self.least_limit_bytes = min(self.least_limit_bytes, self.limit_bytes)
 
     # -- results --------------------------------------------------------------------
 
@@ -216,7 +235,8 @@ class Budget:
         list of int
             Their tasks; empty if nothing can go.
         """
-        goal_bytes = min(self._low_bytes, self._high_bytes - n_bytes)
+        limit_bytes = self.limit_bytes
+        goal_bytes = min(LOW_WATER * limit_bytes, HIGH_WATER * limit_bytes - n_bytes)
         taken = self.taken_bytes
         candidates = []
         for task in self._resident.keys() - self._stuck - set(kept):
@@ -263,3 +283,4 @@ class Budget:
         # What couldn't be written isn't tried again.
         assert not self._stuck & self._spilled.keys()
         assert all(map(self._graph.has_finished, (*self._resident, *self._spilled)))
+        assert self.least_limit_bytes <= self.limit_bytes <= self._first_limit_bytes

@@ -125,6 +125,13 @@ class Taken:
     task: int
 
 
+@dataclass(slots=True)
+class MemoryLeft:
+    """The machine has this many bytes left, beside what the run takes."""
+
+    n_bytes: int
+
+
 Event = (
     BatchDone
     | Glimpse
@@ -136,6 +143,7 @@ Event = (
     | SpillFailed
     | Added
     | Taken
+    | MemoryLeft
 )
 
 

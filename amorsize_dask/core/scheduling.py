@@ -30,6 +30,7 @@ from amorsize_dask.core.events import (
     GiveUp,
     Glimpse,
     Immovable,
+    MemoryLeft,
     Retire,
     SpillFailed,
     StartFailed,
@@ -205,6 +206,8 @@ class Scheduling:
                 self._add(event)
             case Taken():
                 self._drop(self._graph.hand_over(event.task))
+            case MemoryLeft():
+                self.budget.note_left(event.n_bytes)
             case _:
                 assert_never(event)
 

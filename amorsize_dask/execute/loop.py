@@ -58,6 +58,7 @@ from amorsize_dask.execute.batch import BatchResult, run_batch
 from amorsize_dask.execute.delivery import Delivery
 from amorsize_dask.execute.graph import TaskGraph
 from amorsize_dask.execute.inner_threads import limit_inner_threads
+from amorsize_dask.execute.memory_watch import MemoryWatch
 from amorsize_dask.execute.pool import ProcessWorker, WorkerPool
 from amorsize_dask.execute.processes import ProcessLane, Tag
 from amorsize_dask.execute.side import SideWatch
@@ -131,6 +132,8 @@ class Execution:
         Seconds after which a task is ended that runs in a worker process.
     modules : sequence of str, optional
         What worker processes that are booted should import.
+    watches_memory : bool, optional
+        Look now and then what the machine has left, and tell the core.
 
     Attributes
     ----------
@@ -156,6 +159,7 @@ class Execution:
         retries: int = 0,
         timeout_s: float | None = None,
         modules: Sequence[str] = (),
+        watches_memory: bool = False,
     ) -> None:
         self.store = Store(tasks)
         self._sizing = Sizing(tasks, self.store, scheduling.budget)
@@ -177,6 +181,7 @@ class Execution:
         self._resources.callback(self._delay.close)
         self._side = SideWatch()
         self._delivery: Notes | None = None
+        self._memory = MemoryWatch(scheduling.budget, is_on=watches_memory)
         self.processes = ProcessLane(
             pool,
             self.store,
@@ -185,7 +190,7 @@ class Execution:
             self._fail,
             on_worker_ready,
             modules,
-            scheduling.budget.limit_bytes,
+            int(scheduling.budget.limit_bytes),
             timeout_s,
         )
 
@@ -208,7 +213,8 @@ class Execution:
             actions = self._core.handle()
             while not self._core.is_finished:
                 events = self._perform(actions)
-                actions = self._core.handle(*(events or self._wait()))
+                events = events or self._wait()
+                actions = self._core.handle(*events, *self._memory.take())
                 self._stamp_decisions()
             self._perform(actions)
             self.store.read_wanted()
@@ -244,6 +250,7 @@ class Execution:
                         events += self._poll(0)
                 elif not events:
                     events = self._wait()
+                events += self._memory.take()
                 actions = self._core.handle(*events) if events else []
                 self._stamp_decisions()
             self._perform(actions)
@@ -421,13 +428,17 @@ class Execution:
         """Wait until something has happened, or until there is other news."""
         while True:
             self.processes.end_late()
-            timeout_s = _least(self._side.timeout_s(), self.processes.seconds_left())
+            timeout_s = _least(
+                self._side.timeout_s(),
+                self.processes.seconds_left(),
+                self._memory.seconds_left(),
+            )
             if self._side.is_watching:
                 start = perf_counter()
                 _sleep_until(self._selector, WATCH_INTERVAL_S)
                 self._side.note_sleep(perf_counter() - start)
                 timeout_s = 0
-            events = self._poll(timeout_s)
+            events = self._poll(timeout_s) or self._memory.take()
             if events:
                 return events
             glimpse = self._side.glimpse()

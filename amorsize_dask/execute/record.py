@@ -73,7 +73,7 @@ class RunRecord:
     lanes: Mapping[str, LaneRecord]
     stages: tuple[StageRecord, ...]
     decisions: tuple[DecisionRecord, ...]
-    #: Cores that the run could use, and bytes that it might take.
+    #: Cores that the run could use, and the least bytes that it might take at any time.
     n_cores: int
     memory_limit_bytes: int
     #: With ``respect_load``, what others have left of cores and memory, and why.
@@ -155,7 +155,7 @@ def make_record(
         stages=_stage_records(tasks, scheduling),
         decisions=decisions,
         n_cores=n_cores,
-        memory_limit_bytes=scheduling.budget.limit_bytes,
+        memory_limit_bytes=int(scheduling.budget.least_limit_bytes),
         load=load,
         peak_memory_bytes=read_peak_rss()
         + sum(execution.processes.peak_rss_bytes.values()),

@@ -5,9 +5,12 @@
 
 from __future__ import annotations
 
+import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import dask
@@ -64,9 +67,44 @@ def stream(
     return (firsts if ordered else sorted(firsts)) == list(range(n_tasks))
 
 
+#: Takes 300 MB as soon as a file is there, removes it, and is there until told to end.
+NEIGHBOUR = """
+import os, sys, time
+while not os.path.exists(sys.argv[1]):
+    time.sleep(0.01)
+taken = b"x" * 300_000_000
+os.remove(sys.argv[1])
+sys.stdin.read()
+"""
+
+
+def make_slowly(i: int, flag: str) -> Any:
+    if i == 2:
+        Path(flag).touch()
+        while Path(flag).exists():
+            time.sleep(0.01)
+    time.sleep(0.1)
+    return make_array(i)
+
+
+def hold_beside_others(scheduler: AmorsizeScheduler, n_tasks: int) -> bool:
+    """Want half as many, while another process takes memory after the first of them."""
+    n_tasks //= 2
+    with tempfile.TemporaryDirectory() as folder:
+        flag = f"{folder}/begun"
+        command = [sys.executable, "-c", NEIGHBOUR, flag]
+        with subprocess.Popen(command, stdin=subprocess.PIPE) as neighbour:
+            made = [delayed(make_slowly)(i, flag) for i in range(n_tasks)]
+            values = dask.compute(*made, scheduler=scheduler)
+            assert neighbour.poll() is None
+            neighbour.communicate()
+    return [int(value[0]) for value in values] == list(range(n_tasks))
+
+
 RUNS: dict[str, Callable[[AmorsizeScheduler, int], bool]] = {
     "hold": hold,
     "hold_texts": hold_texts,
+    "hold_beside_others": hold_beside_others,
     "stream": lambda scheduler, n: stream(scheduler, n, ordered=True),
     "stream_unordered": lambda scheduler, n: stream(scheduler, n, ordered=False),
     "stream_slowly": lambda scheduler, n: stream(

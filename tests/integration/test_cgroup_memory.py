@@ -75,6 +75,7 @@ def count_kills(group: Path) -> int:
     [
         ("hold", ("inline", "threads", "processes")),
         ("hold_texts", ("processes",)),
+        ("hold_beside_others", ("processes",)),
         ("stream", ("processes",)),
     ],
 )

@@ -5,7 +5,9 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +19,8 @@ from dask import delayed
 from lane_sets import LANE_SETS
 
 from amorsize_dask import AmorsizeScheduler, MemoryBudgetError
-from amorsize_dask.execute import spool
+from amorsize_dask.core.model import Machine
+from amorsize_dask.execute import loop, memory_watch, spool
 from amorsize_dask.execute.store import Store
 
 MB = 1_000_000
@@ -182,3 +185,36 @@ def test_without_a_limit_of_the_users_nothing_is_refused() -> None:
     with AmorsizeScheduler(lanes=("inline",)) as scheduler:
         lengths = [delayed(len)(delayed(bytes)(3 * MB)) for _ in range(3)]
         assert dask.compute(*lengths, scheduler=scheduler) == (3 * MB,) * 3
+
+
+def make_slowly(i: int) -> Any:
+    time.sleep(0.01)
+    return np.full(MB // 8, i, dtype=float)
+
+
+@pytest.mark.parametrize("lane", ["inline", "threads", "processes"])
+@pytest.mark.parametrize("limit", ["auto", "400 MB"])
+def test_memory_that_others_take(
+    monkeypatch: pytest.MonkeyPatch, spilled: list[int], lane: str, limit: str
+) -> None:
+    """It lowers the machine's limit, so that results go to disk, but not the user's."""
+    monkeypatch.setattr(memory_watch, "LOOK_S", 0.02)
+    monkeypatch.setattr(
+        loop, "MemoryWatch", partial(memory_watch.MemoryWatch, look=lambda: 0)
+    )
+    machine = Machine(n_cores=2, n_physical_cores=2, memory_bytes=400 * MB)
+    monkeypatch.setattr(
+        "amorsize_dask.scheduler.measure_machine", lambda costs: machine
+    )
+    tasks = [delayed(make_slowly)(i) for i in range(60)]
+    with AmorsizeScheduler(lanes=(lane,), memory_limit=limit) as scheduler:
+        values = dask.compute(*tasks, scheduler=scheduler)
+        record = scheduler.last_run
+    assert [value[0] for value in values] == list(range(60))
+    assert record.lanes[lane].n_tasks == 60
+    if limit == "auto":
+        assert record.memory_limit_bytes < 200 * MB
+        assert spilled
+    else:
+        assert record.memory_limit_bytes == 400 * MB
+        assert not spilled

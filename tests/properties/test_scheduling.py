@@ -19,6 +19,7 @@ from amorsize_dask.core.events import (
     GiveUp,
     Glimpse,
     Immovable,
+    MemoryLeft,
     Retire,
     Run,
     Spill,
@@ -127,6 +128,8 @@ class Trouble:
         self.unshippable_results = set(chosen.some_below(25, 2))
         self.immovable = set(chosen.some_below(25, 2))
         self.n_failures = chosen.of([0, 0, 2, 9])
+        # What others leave of the memory, now and then.
+        self.left_bytes = chosen.of([(), (), (0, 10**9), (10**6, 10**7, 10**8)])
 
 
 @dataclass
@@ -221,6 +224,9 @@ class FakeEdge:
             for _ in range(self.choose(3) + (not events)):
                 events += self.wait()
             events += self.take()
+            if self.trouble.left_bytes and not self.choose(3):
+                n = self.choose(len(self.trouble.left_bytes))
+                events.append(MemoryLeft(self.trouble.left_bytes[n]))
         raise AssertionError("the core goes round in circles")
 
     # -- doing --------------------------------------------------------------------
@@ -454,6 +460,7 @@ class FakeEdge:
             ]
         elif number == SIDE:
             stuck = sorted(trouble.immovable.intersection(batch))
+            self.n_refused += len(stuck)
             events += [Immovable(task, "no") for task in stuck]
         tasks = [task for task in batch if task not in refused]
         is_partial = bool(trouble.n_failures) and self.choose(3) == 1

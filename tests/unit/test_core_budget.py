@@ -68,6 +68,27 @@ def test_running_tasks_count_until_they_end() -> None:
     assert budget.room_bytes == HIGH_WATER * LIMIT - 5
 
 
+def test_what_others_take_lowers_the_limit() -> None:
+    """Only what is missing beyond all that is counted here, and until it is back."""
+    _, budget = make()
+    budget.hold(0, outcomes(20 * MB), 0)
+    budget.begin(2, 30 * MB)
+    budget.note_growth(2, 10 * MB)
+    budget.note_left(40 * MB)
+    assert not budget.is_lowered
+    assert budget.limit_bytes == LIMIT
+    budget.note_left(10 * MB)
+    assert budget.is_lowered
+    assert budget.limit_bytes == 70 * MB
+    assert budget.room_bytes == HIGH_WATER * 70 * MB - 60 * MB
+    assert budget.spill(1 * MB) == [0]  # down to the low water, were there enough
+    budget.note_left(500 * MB)
+    assert not budget.is_lowered
+    assert budget.limit_bytes == LIMIT
+    assert budget.least_limit_bytes == 70 * MB
+    budget.validate()
+
+
 def test_what_is_needed_last_goes_first() -> None:
     """Down to the low water, so that it isn't a few for each batch."""
     _, budget = make()

@@ -60,9 +60,10 @@ class Host:
 
     def write(self) -> None:
         hz = os.sysconf("SC_CLK_TCK")
+        idle = int(self.now_s * hz)
         # Idle and waiting for disks: nobody's use of a core. Guests are users already.
         cores = "".join(
-            f"cpu{core} {int(s * hz) - 3} 0 1 90000 7000 0 1 1 50 0\n"
+            f"cpu{core} {int(s * hz) - 3} 0 1 {idle} {idle // 3} 0 1 1 50 0\n"
             for core, s in enumerate(self.busy_s)
         )
         files = {
@@ -75,8 +76,10 @@ class Host:
         }
         for pid, seconds in self.own_s.items():
             ticks = int(seconds * hz)
+            # Half of it was used by children that have ended.
+            spent = f"{ticks // 2 - 1} 1 {ticks - ticks // 2 - 1} 1"
             files[f"proc/{pid}/stat"] = (
-                f"7 (py) th 3) S 1 7 7 0 -1 4194304 9 0 0 0 {ticks - 3} 1 1 1 20 0\n"
+                f"7 (py) th 3) S 1 7 7 0 -1 4194304 9 0 0 0 {spent} 20 0\n"
             )
         write_tree(self.root, files)
 

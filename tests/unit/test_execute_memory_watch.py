@@ -1,0 +1,71 @@
+"""When a run looks again at what is left of memory."""
+
+from __future__ import annotations
+
+from simulated import staged
+
+from amorsize_dask.core.budget import Budget
+from amorsize_dask.core.events import MemoryLeft
+from amorsize_dask.core.graph import GraphState
+from amorsize_dask.execute.memory_watch import LOOK_S, MemoryWatch
+
+
+class Clock:
+    """A clock that is set by hand, and memory that shrinks with each look."""
+
+    def __init__(self) -> None:
+        self.now_s = 10.0
+        self.left_bytes = 1000
+
+    def read(self) -> float:
+        return self.now_s
+
+    def look(self) -> int:
+        self.left_bytes -= 100
+        return self.left_bytes
+
+
+def make(*, is_on: bool) -> tuple[Clock, Budget, MemoryWatch]:
+    clock = Clock()
+    budget = Budget(GraphState(staged([0])), 1000, may_spill_wanted=True)
+    return (
+        clock,
+        budget,
+        MemoryWatch(budget, is_on=is_on, look=clock.look, clock=clock.read),
+    )
+
+
+def test_looks_no_oftener_than_said() -> None:
+    """Neither at the start, nor again before the time is over."""
+    clock, _, watch = make(is_on=True)
+    assert watch.take() == []
+    clock.now_s += 1.01 * LOOK_S
+    assert watch.take() == [MemoryLeft(900)]
+    assert watch.take() == []
+    clock.now_s += 0.9 * LOOK_S
+    assert watch.take() == []
+    clock.now_s += 10 * LOOK_S
+    assert watch.take() == [MemoryLeft(800)]
+    assert clock.left_bytes == 800
+
+
+def test_wakes_only_for_what_may_come_back() -> None:
+    """While nothing is missing there is no need to look between two events."""
+    clock, budget, watch = make(is_on=True)
+    assert watch.seconds_left() is None
+    budget.note_left(300)
+    assert watch.seconds_left() == LOOK_S
+    clock.now_s += 3 * LOOK_S
+    assert watch.seconds_left() == 0
+    budget.note_left(1000)
+    assert watch.seconds_left() is None
+
+
+def test_a_limit_of_the_users_stays() -> None:
+    """Then nobody looks at all."""
+    clock, budget, watch = make(is_on=False)
+    clock.now_s += 10 * LOOK_S
+    budget.note_left(1)
+    assert watch.take() == []
+    assert watch.seconds_left() is None
+    assert clock.left_bytes == 1000
