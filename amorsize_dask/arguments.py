@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from math import isfinite
+from numbers import Real
 from operator import index
 from typing import Any
 
@@ -14,7 +15,7 @@ from amorsize_dask.errors import ArgumentError
 from amorsize_dask.execute.start_method import has_processes
 
 
-def check_lanes(lanes: Iterable[str]) -> tuple[Lane, ...]:
+def check_lanes(lanes: Iterable[str], name: str = "lanes") -> tuple[Lane, ...]:
     """Return lanes, without taking a text for its letters."""
     if isinstance(lanes, str):
         lanes = (lanes,)
@@ -22,9 +23,9 @@ def check_lanes(lanes: Iterable[str]) -> tuple[Lane, ...]:
     try:
         checked = tuple(Lane(lane) for lane in lanes)
     except (ValueError, TypeError) as error:
-        raise ArgumentError("lanes", lanes, expected) from error
+        raise ArgumentError(name, lanes, expected) from error
     if not checked:
-        raise ArgumentError("lanes", lanes, expected)
+        raise ArgumentError(name, lanes, expected)
     return checked
 
 
@@ -33,9 +34,23 @@ def check_max_workers(name: str, value: Any) -> int | None:
     return None if value is None else check_count(name, value, 1)
 
 
-def check_retries(value: Any) -> int:
+def check_retries(value: Any, name: str = "retries") -> int:
     """Return how often a task is run again."""
-    return check_count("retries", value, 0)
+    return check_count(name, value, 0)
+
+
+def check_retries_of(value: Any) -> tuple[int, dict[Any, int]]:
+    """Return how often any task is run again, and what was said of single ones."""
+    if not isinstance(value, Mapping):
+        return check_retries(value), {}
+    return 0, {key: check_retries(n) for key, n in value.items()}
+
+
+def check_priority(value: Any) -> float:
+    """Return a task's priority."""
+    if isinstance(value, bool) or not isinstance(value, Real) or not isfinite(value):
+        raise ArgumentError("annotation priority", value, "expected a finite number")
+    return float(value)
 
 
 def check_count(name: str, value: Any, least: int) -> int:

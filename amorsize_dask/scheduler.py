@@ -7,7 +7,7 @@ nest the results as the keys were nested, keep a record.
 from __future__ import annotations
 
 import weakref
-from collections.abc import Generator, Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import replace
 from time import perf_counter
@@ -22,13 +22,14 @@ from amorsize_dask.arguments import (
     check_lanes,
     check_max_workers,
     check_memory_limit,
-    check_retries,
+    check_retries_of,
     check_seconds,
     check_timeout,
 )
 from amorsize_dask.callbacks import Observers, observe
 from amorsize_dask.core.model import CALLER_LANES, Lane, Limits, Machine
 from amorsize_dask.core.scheduling import Scheduling
+from amorsize_dask.errors import ArgumentError
 from amorsize_dask.execute import worker
 from amorsize_dask.execute.calibration import Calibration
 from amorsize_dask.execute.delivery import Delivery
@@ -40,7 +41,7 @@ from amorsize_dask.execute.preload import find_modules
 from amorsize_dask.execute.recollection import NO_RECOLLECTION, recollect
 from amorsize_dask.execute.record import RunRecord, make_record
 from amorsize_dask.execute.start_method import choose_start_method, has_processes
-from amorsize_dask.lowering import lower, materialize, nest, read
+from amorsize_dask.lowering import find_annotations, lower, materialize, nest, read
 from amorsize_dask.lowering.partitions import find_partitions, is_bag
 from amorsize_dask.measure.load import LoadWatch
 from amorsize_dask.measure.machine import leave_to_others, measure_machine
@@ -74,9 +75,10 @@ class AmorsizeScheduler:
         Keep tasks out of the calling process, also while workers boot and where a
         task can't be sent (which is an error then). If threads are the only lane,
         keep them out of the calling thread.
-    retries : int, optional
+    retries : int or mapping of key to int, optional
         How often a task that raises an exception is run again before the exception
-        ends the run, >= 0.
+        ends the run, >= 0; for single tasks by their keys, or by a collection for all
+        of its keys. ``dask.annotate(retries=...)`` goes before a number given here.
     task_timeout : float, optional
         Seconds that a task may take, > 0. One that takes longer is ended, with its
         worker process, by `TaskTimeoutError`, or tried again if `retries` allow it. All
@@ -115,7 +117,7 @@ class AmorsizeScheduler:
         target_batch_duration: float | None = None,
         isolate: bool = False,
         allow_oversized: bool = False,
-        retries: int = 0,
+        retries: int | Mapping[Any, int] = 0,
         task_timeout: float | None = None,
         respect_load: bool | None = None,
     ) -> None:
@@ -139,7 +141,8 @@ class AmorsizeScheduler:
         # The first look, with which the one at the first run is compared.
         is_respectful = check_flag("respect_load", respect_load)
         self._load_watch = LoadWatch() if is_respectful else None
-        self._retries = check_retries(retries)
+        check_retries_of(retries)
+        self._retries = retries
         self._timeout_s = check_timeout(task_timeout, lanes)
         self._memory_limit = check_memory_limit(memory_limit)
         self._limits = Limits(
@@ -172,7 +175,7 @@ class AmorsizeScheduler:
             What to compute.
         **kwargs
             ``num_workers`` takes the place of `max_workers` for this call, ``retries``
-            that of `retries`;
+            (a number or a mapping) that of `retries`;
             ``rerun_exceptions_locally`` runs a task that failed again in the calling
             thread, for a debugger. All others are ignored, as Dask's schedulers do.
 
@@ -191,7 +194,7 @@ class AmorsizeScheduler:
             See there; and `WorkerLostError`.
         """
         with observe(kwargs.get("callbacks")) as observers:
-            tasks = _lower(dsk, keys, observers)
+            tasks = self._lower(dsk, keys, observers, kwargs)
             # Data that was consumed must not be kept alive by the graph.
             del dsk
             with self._recorded(tasks, kwargs, observers) as execution:
@@ -244,7 +247,7 @@ class AmorsizeScheduler:
         self, dsk: Any, keys: list[Key], is_ordered: bool
     ) -> Generator[Any, None, None]:
         with observe(None) as observers:
-            tasks = _lower(dsk, keys, observers)
+            tasks = self._lower(dsk, keys, observers, {})
             del dsk
             delivery = Delivery(keys, tasks, is_ordered=is_ordered)
             with (
@@ -315,7 +318,7 @@ class AmorsizeScheduler:
             observer=observers if observers.wants_tasks else None,
             on_worker_ready=self._calibration.note_ready,
             rerun_failed=_wants_rerun(kwargs),
-            retries=check_retries(kwargs.get("retries", self._retries)),
+            retries=check_retries_of(kwargs.get("retries", self._retries))[0],
             timeout_s=self._timeout_s,
             modules=modules,
             watches_memory=self._memory_limit is None,
@@ -340,6 +343,36 @@ class AmorsizeScheduler:
             for idle in self._pool.take(1):
                 self._calibration.complete(idle)
                 self._pool.give_back(idle)
+
+    def _lower(
+        self, dsk: Any, keys: Any, observers: Observers, kwargs: dict[str, Any]
+    ) -> TaskGraph:
+        """Lower what Dask hands over, in the way that those who watch need."""
+        _, retries = check_retries_of(kwargs.get("retries", self._retries))
+        annotations = find_annotations(dsk, retries)
+        if observers.is_empty:
+            tasks = read(dsk, keys, annotations)
+        else:
+            graph = materialize(dsk, may_fuse=not annotations)
+            observers.start(graph)
+            fuse = not observers.wants_tasks
+            tasks = lower(graph, keys, fuse=fuse, annotations=annotations)
+            observers.start_state(tasks)
+        self._check_annotated_lanes(tasks)
+        return tasks
+
+    def _check_annotated_lanes(self, tasks: TaskGraph) -> None:
+        """Refuse lanes that were asked for by annotations, and that are not allowed."""
+        if worker.is_worker or not has_processes():
+            return  # There any lane of the caller has to do.
+        allowed = self._limits.allowed_lanes
+        for stage, lanes in tasks.graph.stage_lanes.items():
+            if not set(lanes) & set(allowed):
+                expected = (
+                    f"of stage {tasks.stages[stage]!r}, where the scheduler may use "
+                    f"{', '.join(allowed)}"
+                )
+                raise ArgumentError("annotation lane", tuple(map(str, lanes)), expected)
 
     def _look_at_machine(self, modules: Sequence[str]) -> tuple[Machine, str | None]:
         """Return what a run may use, and if others are left something, what and why."""
@@ -373,17 +406,6 @@ class AmorsizeScheduler:
         if isinstance(limit, float):
             limit = max(1, int(limit * machine.memory_bytes))
         return replace(limits, memory_limit_bytes=limit)
-
-
-def _lower(dsk: Any, keys: Any, observers: Observers) -> TaskGraph:
-    """Lower what Dask hands over, in the way that those who watch need."""
-    if observers.is_empty:
-        return read(dsk, keys)
-    graph = materialize(dsk)
-    observers.start(graph)
-    tasks = lower(graph, keys, fuse=not observers.wants_tasks)
-    observers.start_state(tasks)
-    return tasks
 
 
 def _chain_items(

@@ -191,7 +191,11 @@ class Feeding:
             and self._graph.n_in_flight == 0
             and self._graph.n_ready == 1
             and sum(self._graph.n_items_ready) == 1
+            and all(map(self._may_be_inline, self._graph.ready_stages))
         )
+
+    def _may_be_inline(self, number: int) -> bool:
+        return Lane.INLINE in self._placing.lanes_of(number)
 
     # -- workers --------------------------------------------------------------------
 
@@ -223,7 +227,9 @@ class Feeding:
         if lane is Lane.THREADS or n_up or Lane.INLINE not in self._allowed:
             return True
         stages = [self._placing.stages[number] for number in self._placing.placed[lane]]
-        if any(stage.suspects or stage.statistics.is_recalled for stage in stages):
+        if not all(map(self._may_be_inline, self._placing.placed[lane])):
+            return True
+        if any(stage.statistics.is_recalled for stage in stages):
             return True
         worked_s = max(stage.statistics.worked_s for stage in stages)
         return worked_s >= PATIENCE_FRACTION * self._machine.costs.boot_first_s
@@ -318,7 +324,7 @@ class Feeding:
                 numbers = numbers | {
                     number
                     for number in self._placing.placed[Lane.PROCESSES]
-                    if not self._placing.stages[number].suspects
+                    if self._may_be_inline(number)
                 }
             if self._is_lone():
                 numbers = numbers | self._placing.unplaced

@@ -16,6 +16,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from math import inf
 
+from amorsize_dask.core.model import Lane
 from amorsize_dask.core.ready import ReadyTasks
 
 WAITING, READY, IN_FLIGHT, FINISHED = range(4)
@@ -55,6 +56,8 @@ class Graph:
         last links once they are.
     is_open
         Whether tasks may be added while it runs. No task can be cut or split, then.
+    stage_lanes
+        For each stage of which the user has said it, the lanes in which it may run.
     """
 
     dependencies: Sequence[Sequence[int]]
@@ -66,6 +69,7 @@ class Graph:
     rest_stage: int | None = None
     tail_stage: Mapping[int, int] = field(default_factory=dict)
     is_open: bool = False
+    stage_lanes: Mapping[int, tuple[Lane, ...]] = field(default_factory=dict)
 
     @property
     def may_grow(self) -> bool:

@@ -81,6 +81,12 @@ class Placing:
         self._graph = graph
         self._workers = workers
         self._allowed = limits.allowed_lanes
+        # Where none of the lanes that were asked for can be had, it is any.
+        self._said = {
+            number: lanes
+            for number, said in graph.graph.stage_lanes.items()
+            if (lanes := tuple(lane for lane in self._allowed if lane in said))
+        }
         self._n_warm = n_warm
         n_tasks = [0] * n_stages
         for task, number in enumerate(graph.graph.stage_of):
@@ -106,9 +112,12 @@ class Placing:
         if number in self.caller_stages:
             return (Lane.INLINE,)
         stage = self.stages[number]
+        allowed = self._allowed
+        if number in self._said:
+            allowed = self._said[number]
         lanes = tuple(
             lane
-            for lane in self._allowed
+            for lane in allowed
             if lane not in self.closed and lane not in stage.barred
         )
         if stage.suspects:

@@ -221,7 +221,7 @@ class Scheduling:
 
     def _finish_batch(self, event: BatchDone) -> None:
         batch = self._workers.finish(event.worker)
-        lane = self._workers[event.worker].lane
+        lane = self._lane_of(event.worker, batch)
         self.budget.end(event.worker)
         n_items_of, stage_of = self._graph.n_items, self._stage_of
         n_items = sum(map(n_items_of, batch))
@@ -271,6 +271,19 @@ class Scheduling:
             self._send_away([event.worker])
         else:
             self.budget.note_caller_growth(event.grown_bytes)
+
+    def _lane_of(self, worker: int, batch: list[int]) -> Lane:
+        """Return the lane that a worker's batch counts for.
+
+        The thread beside the caller is one of the lane threads to a stage that the user
+        doesn't want in the caller.
+        """
+        lane = self._workers[worker].lane
+        if worker == SIDE and lane is Lane.INLINE and batch:
+            said = self._graph.graph.stage_lanes.get(self._stage_of[batch[0]])
+            if said is not None and lane not in said and Lane.THREADS in said:
+                return Lane.THREADS
+        return lane
 
     def _send_away(self, workers: Iterable[int]) -> None:
         """Let workers that have grown too much come to their end.

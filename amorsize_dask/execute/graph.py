@@ -37,6 +37,8 @@ class TaskGraph:
         For each stage its name, for people: the prefix of its keys.
     stage_of
         For each task the number of its stage.
+    retries
+        How often a task is run again that has raised, where the user has said it.
     """
 
     graph: Graph
@@ -46,6 +48,7 @@ class TaskGraph:
     constants: Mapping[Key, Any]
     aliases: Mapping[Key, Key]
     stages: Sequence[str]
+    retries: dict[int, int] = field(default_factory=dict)
 
     stage_of: Sequence[int] = field(init=False)
 
@@ -81,6 +84,7 @@ class TaskGraph:
         stage = self.stage_of[task]
         stage_of.append(stage)
         stage_of[task] = self.graph.tail_stage[stage]
+        self._share_retries(task, part)
         self.nodes[task] = second
         self.arguments[task] = [key]
 
@@ -106,8 +110,13 @@ class TaskGraph:
         self.nodes.append(new)
         self.arguments.append(own)
         cast(list[int], self.stage_of).append(self.stage_of[task])
+        self._share_retries(task, part)
         self.nodes[task] = rest
         self.arguments[task] = [*own, *rest.keys]
+
+    def _share_retries(self, task: int, part: int) -> None:
+        if task in self.retries:
+            self.retries[part] = self.retries[task]
 
 
 def _run_nothing(_: Mapping[Any, Any]) -> NoReturn:

@@ -127,7 +127,7 @@ class Execution:
     rerun_failed : bool, optional
         Run a task that failed again in the calling thread, for a debugger.
     retries : int, optional
-        How often a task that has raised is run again.
+        How often a task that has raised is run again, if nothing was said of it.
     timeout_s : float, optional
         Seconds after which a task is ended that runs in a worker process.
     modules : sequence of str, optional
@@ -509,7 +509,8 @@ class Execution:
     def _fail(self, task: int, error: BaseException, lane: Lane) -> None:
         """Raise what a task has raised, unless it may be tried again."""
         self._n_failed[task] += 1
-        if self._n_failed[task] <= self._retries and isinstance(error, Exception):
+        n_allowed = self._tasks.retries.get(task, self._retries)
+        if self._n_failed[task] <= n_allowed and isinstance(error, Exception):
             key = self._tasks.keys[task]
             logger.info("task %r is run again after %r", key, error)
             return

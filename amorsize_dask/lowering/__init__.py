@@ -12,6 +12,11 @@ from dask.utils import ensure_dict
 
 from amorsize_dask.execute.graph import TaskGraph
 from amorsize_dask.execute.node import Key
+from amorsize_dask.lowering.annotations import (
+    NO_ANNOTATIONS,
+    Annotations,
+    find_annotations,
+)
 from amorsize_dask.lowering.bags import shorten
 from amorsize_dask.lowering.collector import collector_paused
 from amorsize_dask.lowering.expression import materialize, quote_values
@@ -19,10 +24,20 @@ from amorsize_dask.lowering.keys import flatten, nest
 from amorsize_dask.lowering.layers import Layers, is_old, read_layers, try_fast
 from amorsize_dask.lowering.lower import lower
 
-__all__ = ["lower", "materialize", "nest", "quote_values", "read", "read_fast"]
+__all__ = [
+    "find_annotations",
+    "lower",
+    "materialize",
+    "nest",
+    "quote_values",
+    "read",
+    "read_fast",
+]
 
 
-def read(expression: Any, keys: Any) -> TaskGraph:
+def read(
+    expression: Any, keys: Any, annotations: Annotations = NO_ANNOTATIONS
+) -> TaskGraph:
     """Lower an expression, HighLevelGraph or dict in one go.
 
     For a run without callbacks, which see the graph in between. Bags and delayed
@@ -34,13 +49,15 @@ def read(expression: Any, keys: Any) -> TaskGraph:
         See `materialize` and `lower`.
     """
     with collector_paused():
-        dsk = try_fast(lambda: read_fast(expression, keys))
+        dsk = try_fast(lambda: read_fast(expression, keys, annotations))
         if dsk is None:
-            dsk = materialize(expression)
-        return lower(dsk, keys)
+            dsk = materialize(expression, may_fuse=not annotations)
+        return lower(dsk, keys, annotations=annotations)
 
 
-def read_fast(expression: Any, keys: Any) -> dict[Key, Any] | None:
+def read_fast(
+    expression: Any, keys: Any, annotations: Annotations = NO_ANNOTATIONS
+) -> dict[Key, Any] | None:
     """Return a graph that the keys can be lowered from, if there is a fast way to it.
 
     Returns
@@ -58,4 +75,6 @@ def read_fast(expression: Any, keys: Any) -> dict[Key, Any] | None:
     layers = read_layers(expression)
     if layers is None:
         return None
-    return shorten(layers, flatten(keys)) if layers.has_bags else layers.merge()
+    if not layers.has_bags:
+        return layers.merge()
+    return shorten(layers, flatten(keys), annotations=annotations)

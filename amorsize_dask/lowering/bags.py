@@ -14,6 +14,7 @@ from typing import Any
 from dask._task_spec import Alias, DataNode, GraphNode, convert_legacy_task
 
 from amorsize_dask.execute.node import Key
+from amorsize_dask.lowering.annotations import NO_ANNOTATIONS, Annotations
 from amorsize_dask.lowering.chains import chain, inline_sources, make_lazy
 from amorsize_dask.lowering.columns import Column, Constant, Reference, references
 from amorsize_dask.lowering.groups import Group, Sorted, sort
@@ -22,7 +23,11 @@ from amorsize_dask.lowering.recipes import make_pieces
 
 
 def shorten(
-    layers: Layers, wanted: Iterable[Key], *, are_chained: bool = True
+    layers: Layers,
+    wanted: Iterable[Key],
+    *,
+    are_chained: bool = True,
+    annotations: Annotations = NO_ANNOTATIONS,
 ) -> dict[Key, Any]:
     """Make the graph of bags one of few, long tasks.
 
@@ -36,6 +41,8 @@ def shorten(
     are_chained : bool, optional
         Make lazy chains, as Dask's optimization of bags does. Without it each task
         stays one.
+    annotations : Annotations, optional
+        What was said of tasks: those of which it differs are not chained.
 
     Returns
     -------
@@ -53,6 +60,8 @@ def shorten(
     targets = _add_values(found.groups, nodes)
     _resolve(computed, targets, wanted)
     kept = wanted.union(*(node.dependencies for node in nodes.values()))
+    if annotations:
+        kept |= _find_borders(computed, annotations)
     inline_sources(computed, found.sources)
     if are_chained:
         make_lazy(computed)
@@ -66,6 +75,18 @@ def shorten(
         # What is asked for must not be the list that the collection keeps.
         nodes[key] = DataNode(key, list(found.sources[key]))
     return nodes
+
+
+def _find_borders(groups: Iterable[Group], annotations: Annotations) -> set[Key]:
+    """Return the keys that a task needs of which something else was said."""
+    return {
+        needed
+        for group in groups
+        for link in group.links
+        for reference in references(link)
+        for needed, key in zip(reference.keys, group.keys, strict=True)
+        if not annotations.are_alike(needed, key)
+    }
 
 
 def _convert(key: Any, value: Any, dsk: Mapping[Key, Any]) -> GraphNode:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import nullcontext
 from typing import Any
 
+from dask import config
 from dask._task_spec import (
     DataNode,
     GraphNode,
@@ -16,9 +18,13 @@ from dask.utils import ensure_dict
 
 from amorsize_dask.errors import ArgumentError
 from amorsize_dask.execute.node import Key
+from amorsize_dask.lowering.layers import read_layers, try_fast
+
+#: Settings with which Dask leaves tasks with different annotations apart.
+_UNFUSED = {"optimization.fuse.active": False, "optimization.annotations.fuse": False}
 
 
-def materialize(dsk: Any) -> dict[Key, Any]:
+def materialize(dsk: Any, *, may_fuse: bool = True) -> dict[Key, Any]:
     """Make a plain graph of Dask's nodes out of what `compute` hands to a scheduler.
 
     Parameters
@@ -26,6 +32,8 @@ def materialize(dsk: Any) -> dict[Key, Any]:
     dsk : Expr, HighLevelGraph or Mapping
         Dask's own optimizations run when an expression is asked for its graph. Tasks
         may be tuples, as they were before Dask had nodes.
+    may_fuse : bool, optional
+        Whether Dask may make one task of several, whatever was said of them.
 
     Returns
     -------
@@ -37,11 +45,15 @@ def materialize(dsk: Any) -> dict[Key, Any]:
     ArgumentError
         If `dsk` is none of these.
     """
-    while not isinstance(dsk, Mapping):
-        if not hasattr(dsk, "__dask_graph__"):
-            expected = "expected a Dask expression, a HighLevelGraph or a dict"
-            raise ArgumentError("dsk", dsk, expected)
-        dsk = dsk.__dask_graph__()
+    if not may_fuse and (layers := try_fast(lambda: read_layers(dsk))) is not None:
+        # Whatever the settings, Dask makes chains of a bag's tasks.
+        dsk = layers.merge()
+    with nullcontext() if may_fuse else config.set(_UNFUSED):
+        while not isinstance(dsk, Mapping):
+            if not hasattr(dsk, "__dask_graph__"):
+                expected = "expected a Dask expression, a HighLevelGraph or a dict"
+                raise ArgumentError("dsk", dsk, expected)
+            dsk = dsk.__dask_graph__()
     graph: dict[Key, Any] = ensure_dict(dsk, copy=True)
     if not all(isinstance(node, GraphNode) for node in graph.values()):
         graph = convert_legacy_graph(graph)

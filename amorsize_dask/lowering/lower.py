@@ -15,10 +15,15 @@ from amorsize_dask.execute.graph import TaskGraph
 from amorsize_dask.execute.node import Key, Node
 from amorsize_dask.execute.recipe import Piece
 from amorsize_dask.lowering.aliases import Resolution, resolve
+from amorsize_dask.lowering.annotations import (
+    NO_ANNOTATIONS,
+    Annotation,
+    Annotations,
+)
 from amorsize_dask.lowering.bookkeeping import find_bookkeeping
 from amorsize_dask.lowering.fusing import Unfuser, fuse
 from amorsize_dask.lowering.keys import flatten
-from amorsize_dask.lowering.priority import prioritize
+from amorsize_dask.lowering.priority import prefer, prioritize
 from amorsize_dask.lowering.stages import find_stages
 from amorsize_dask.lowering.traversal import Traversal
 
@@ -33,7 +38,13 @@ TAIL = " (end)"
 REST = "parts"
 
 
-def lower(dsk: Mapping[Key, Any], keys: Any, *, fuse: bool = True) -> TaskGraph:
+def lower(
+    dsk: Mapping[Key, Any],
+    keys: Any,
+    *,
+    fuse: bool = True,
+    annotations: Annotations = NO_ANNOTATIONS,
+) -> TaskGraph:
     """Lower a graph to the tasks that the requested keys need.
 
     Parameters
@@ -47,6 +58,9 @@ def lower(dsk: Mapping[Key, Any], keys: Any, *, fuse: bool = True) -> TaskGraph:
         Make linear chains one task each, known by its last key, and let values go by
         the key of an alias. Without it each of the user's own tasks stays one, under
         its own key.
+    annotations : Annotations, optional
+        What was said of single tasks: those of which it differs stay apart, and are of
+        different stages.
 
     Returns
     -------
@@ -72,14 +86,22 @@ def lower(dsk: Mapping[Key, Any], keys: Any, *, fuse: bool = True) -> TaskGraph:
         tasks = [number for number in tasks if number not in values]
     bookkeeping = find_bookkeeping(traversal, resolution, tasks)
     if fuse:
-        chains = _fuse(resolution, tasks, bookkeeping)
+        said = None
+        if annotations:
+            said = [annotations.of(key) for key in traversal.keys]
+        chains = _fuse(resolution, tasks, bookkeeping, said)
     else:
         chains = [[task] for task in tasks]
-    return _assemble(traversal, resolution, chains, bookkeeping, may_split=fuse)
+    return _assemble(
+        traversal, resolution, chains, bookkeeping, annotations, may_split=fuse
+    )
 
 
 def _fuse(
-    resolution: Resolution, tasks: list[int], bookkeeping: AbstractSet[int]
+    resolution: Resolution,
+    tasks: list[int],
+    bookkeeping: AbstractSet[int],
+    said: Sequence[Annotation] | None,
 ) -> list[list[int]]:
     """Return the links of each chain; a task by itself is a chain of one.
 
@@ -100,6 +122,7 @@ def _fuse(
             and before not in wanted
             and task not in bookkeeping
             and before not in bookkeeping
+            and (said is None or said[task] == said[before])
         ):
             chain = chain_of[before]
             chain.append(task)
@@ -115,18 +138,26 @@ def _assemble(
     resolution: Resolution,
     chains: list[list[int]],
     bookkeeping: AbstractSet[int],
+    annotations: Annotations,
     *,
     may_split: bool,
 ) -> TaskGraph:
     """Give the chains numbers by priority and gather what runs them."""
-    chains, dependencies = _order(chains, resolution)
     keys, nodes = traversal.keys, traversal.nodes
+    chains, dependencies = _order(chains, resolution)
+    said: list[Annotation] = []
+    if annotations:
+        said = [annotations.of(keys[chain[-1]]) for chain in chains]
+        order = prefer(dependencies, [annotation.priority for annotation in said])
+        if order is not None:
+            chains, dependencies = _reorder(chains, dependencies, order)
+            said = [said[task] for task in order]
     targets = resolution.targets
     known_as = [keys[name] for name in resolution.names]
     constants = traversal.constants
     # Other aliases lead to links inside of chains.
     findable = constants.keys() | {chain[-1] for chain in chains}
-    stages = find_stages(chains, keys, nodes, bookkeeping)
+    stages = find_stages(chains, keys, nodes, bookkeeping, said)
     names, caller_stages, n_items = (
         stages.names,
         stages.bookkeeping,
@@ -144,6 +175,14 @@ def _assemble(
     for number in _find_splittable(stages.stage_of, tasks) if may_split else ():
         tail_stage[number] = len(names)
         names.append(f"{names[number]}{TAIL}")
+    stage_lanes = {
+        stage: annotation.lanes
+        for stage, annotation in zip(stages.stage_of, said, strict=False)
+        if annotation.lanes is not None and stage not in caller_stages
+    }
+    for number, tail in tail_stage.items():
+        if number in stage_lanes:
+            stage_lanes[tail] = stage_lanes[number]
     return TaskGraph(
         graph=Graph(
             dependencies=dependencies,
@@ -158,6 +197,7 @@ def _assemble(
             n_items=n_items,
             rest_stage=rest_stage,
             tail_stage=tail_stage,
+            stage_lanes=stage_lanes,
         ),
         keys=[known_as[chain[-1]] for chain in chains],
         nodes=tasks,
@@ -172,6 +212,11 @@ def _assemble(
             if targets[number] in findable and known_as[targets[number]] != keys[number]
         },
         stages=names,
+        retries={
+            task: annotation.retries
+            for task, annotation in enumerate(said)
+            if annotation.retries is not None
+        },
     )
 
 
@@ -205,6 +250,12 @@ def _order(
     order = prioritize(dependencies)
     if order is None:
         return chains, dependencies
+    return _reorder(chains, dependencies, order)
+
+
+def _reorder(
+    chains: list[list[int]], dependencies: list[list[int]], order: list[int]
+) -> tuple[list[list[int]], list[list[int]]]:
     rank = {task: i for i, task in enumerate(order)}
     return (
         [chains[task] for task in order],

@@ -39,6 +39,34 @@ def prioritize(dependencies: Sequence[Sequence[int]]) -> list[int] | None:
     return sorted(range(n), key=lambda task: priorities[keys[task]])
 
 
+def prefer(
+    dependencies: Sequence[Sequence[int]], priorities: Sequence[float]
+) -> list[int] | None:
+    """Say in which order tasks should run of which some were said to go first.
+
+    Parameters
+    ----------
+    dependencies : sequence of sequence of int
+        For each task those that it needs, all lower numbers.
+    priorities : sequence of float
+        For each task; higher ones go first.
+
+    Returns
+    -------
+    list of int or None
+        All tasks, each after its dependencies, otherwise in the order of their
+        numbers; ``None`` if all have the same priority. What a task needs has its
+        priority as well.
+    """
+    if len(set(priorities)) < 2:
+        return None
+    found = list(priorities)
+    for task in reversed(range(len(found))):
+        for needed in dependencies[task]:
+            found[needed] = max(found[needed], found[task])
+    return sorted(range(len(found)), key=lambda task: (-found[task], task))
+
+
 def _is_shallow(dependencies: Sequence[Sequence[int]]) -> bool:
     """Whether no task needs one that needs another."""
     return not any(dependencies[d] for needed in dependencies for d in needed)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from typing import Any
@@ -48,6 +48,7 @@ def find_stages(
     keys: Sequence[Key],
     nodes: Sequence[GraphNode | Piece],
     bookkeeping: AbstractSet[int],
+    said: Sequence[Hashable] = (),
 ) -> Stages:
     """Sort tasks into stages.
 
@@ -59,18 +60,22 @@ def find_stages(
         By number.
     bookkeeping : set of int
         Nodes that are bookkeeping. They are tasks of their own.
+    said : sequence of object, optional
+        For each task what the user has said of it, if that was anything.
 
     Returns
     -------
     Stages
         Tasks are of one stage if all their links share the prefix of their keys and
-        the function, and both or neither are bookkeeping. Digits at the end of a
+        the function, both or neither are bookkeeping, and the same was said of them.
+        Digits at the end of a
         prefix don't count, so that "x1" and "x2" are of one stage if they call the
         same. Beyond `MAX_STAGES` only functions count.
     """
-    found = _sort(tasks, keys, nodes, bookkeeping, _Steps(by_name=True))
+    kinds = _number(said) if said else [0] * len(tasks)
+    found = _sort(tasks, keys, nodes, bookkeeping, kinds, _Steps(by_name=True))
     if len(found.names) > MAX_STAGES:
-        found = _sort(tasks, keys, nodes, bookkeeping, _Steps(by_name=False))
+        found = _sort(tasks, keys, nodes, bookkeeping, kinds, _Steps(by_name=False))
     return found
 
 
@@ -79,16 +84,17 @@ def _sort(
     keys: Sequence[Key],
     nodes: Sequence[GraphNode | Piece],
     bookkeeping: AbstractSet[int],
+    kinds: Sequence[int],
     steps: _Steps,
 ) -> Stages:
-    numbers: dict[tuple[Any, bool], int] = {}
+    numbers: dict[tuple[Any, bool, int], int] = {}
     stage_of: list[int] = []
     last: Any = None
-    for links in tasks:
+    for links, kind in zip(tasks, kinds, strict=True):
         first = nodes[links[0]]
         if len(links) == 1 and type(first) is Piece:
             # Pieces of one recipe stand together, mostly.
-            place = id(first.recipe), links[0] in bookkeeping
+            place = id(first.recipe), links[0] in bookkeeping, kind
             if place == last:
                 stage_of.append(stage_of[-1])
                 continue
@@ -98,13 +104,19 @@ def _sort(
         made: Any = steps.number(keys[links[0]], nodes[links[0]])
         if len(links) > 1:
             made = made, *(steps.number(keys[i], nodes[i]) for i in links[1:])
-        stage = numbers.setdefault((made, links[0] in bookkeeping), len(numbers))
-        stage_of.append(stage)
+        alike = made, links[0] in bookkeeping, kind
+        stage_of.append(numbers.setdefault(alike, len(numbers)))
     return Stages(
         stage_of,
-        [_name(made, steps.names) for made, _ in numbers],
-        frozenset(stage for (_, is_book), stage in numbers.items() if is_book),
+        [_name(made, steps.names) for made, _, _ in numbers],
+        frozenset(stage for (_, is_book, _), stage in numbers.items() if is_book),
     )
+
+
+def _number(values: Sequence[Hashable]) -> list[int]:
+    """Return for each value a number that equal ones share."""
+    numbers: dict[Hashable, int] = {}
+    return [numbers.setdefault(value, len(numbers)) for value in values]
 
 
 def _name(made: int | tuple[int, ...], names: list[str]) -> str:

@@ -77,8 +77,8 @@ def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Way:
     way = Way(request.param)
     read_fast = lowering.read_fast
 
-    def read(expression: Any, keys: Any) -> Any:
-        graph = None if way.is_dasks else read_fast(expression, keys)
+    def read(expression: Any, keys: Any, annotations: Any) -> Any:
+        graph = None if way.is_dasks else read_fast(expression, keys, annotations)
         way.n_fast += graph is not None
         return graph
 

@@ -73,7 +73,20 @@ def choose_graph(chosen: Choices) -> Graph:
         n_items=[1 + chosen.below(2) * chosen.below(9) for _ in range(n * may_cut)],
         rest_stage=n_stages if may_cut else None,
         tail_stage=tails,
+        stage_lanes=choose_stage_lanes(chosen, n_stages, tails),
     )
+
+
+def choose_stage_lanes(
+    chosen: Choices, n_stages: int, tails: dict[int, int]
+) -> dict[int, tuple[Lane, ...]]:
+    """Choose lanes for some stages, as a user may."""
+    if chosen.below(3):
+        return {}
+    lanes = {
+        stage: chosen.of(LANE_SETS) for stage in range(n_stages) if chosen.below(2)
+    }
+    return lanes | {tails[n]: said for n, said in lanes.items() if n in tails}
 
 
 def choose_limits(chosen: Choices) -> Limits:
@@ -379,9 +392,21 @@ class FakeEdge:
             assert not is_outside
         elif self.blamed.get(task):
             assert is_outside, "a task that kills its worker must not run in the caller"
+        elif not self.is_where_wanted(self.stage_of[task], number):
+            # None of the lanes can be had, or the task can't go there.
+            assert self.is_closed or self.n_refused or self.trouble.immovable
         elif self.limits.isolate:
             assert self.workers[number].lane in self.limits.allowed_lanes
             assert number > SIDE
+
+    def is_where_wanted(self, stage: int, number: int) -> bool:
+        """Whether a worker is of a lane that the user has asked for."""
+        said = self.graph.stage_lanes.get(stage, tuple(Lane))
+        allowed = set(said) & set(self.limits.allowed_lanes)
+        lanes = {self.workers[number].lane}
+        if number == SIDE and Lane.INLINE not in allowed:
+            lanes.add(Lane.THREADS)
+        return not allowed or bool(allowed & lanes)
 
     def start(self, action: StartWorkers) -> list[Event]:
         """Start workers; some are up at once."""
