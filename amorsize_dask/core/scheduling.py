@@ -42,16 +42,13 @@ from amorsize_dask.core.events import (
 from amorsize_dask.core.experience import Experience
 from amorsize_dask.core.feeding import Feeding
 from amorsize_dask.core.graph import Graph, GraphState
+from amorsize_dask.core.losses import ALLOWED_FAILURES, Losses
 from amorsize_dask.core.model import CALLER_LANES, Decision, Lane, Limits, Machine
 from amorsize_dask.core.placement import WORKER_BYTES
 from amorsize_dask.core.placing import Placing
 from amorsize_dask.core.retiring import Retiring
 from amorsize_dask.core.stage import Stage
 from amorsize_dask.core.workers import Workers
-
-#: Times that a task's worker may die before the run gives up. Dask's
-#: `distributed.scheduler.allowed-failures`.
-ALLOWED_FAILURES = 3
 
 _NOTHING_RECALLED: Mapping[int, Experience] = {}
 
@@ -112,6 +109,7 @@ class Scheduling:
         self._retiring = Retiring(limit_bytes, machine.costs.boot_next_s)
         self.n_retired = 0
         self._n_lost_at_boot = 0
+        self._losses = Losses()
         self._actions: list[Action] = []
 
     # -- the two doors ------------------------------------------------------------
@@ -248,7 +246,8 @@ class Scheduling:
                 self.budget.hold(number, outcomes, mean_bytes)
             if stage.suspects:
                 for outcome in outcomes:
-                    stage.suspects.pop(outcome.task, None)
+                    if stage.suspects.pop(outcome.task, None) is not None:
+                        self._losses.note_survivor(stage.n_losses[outcome.task])
             if event.worker == SIDE:
                 self._feeding.note_side_done()
                 stage.statistics.end_glimpse()
@@ -384,7 +383,11 @@ class Scheduling:
                 stage = self.stages[self._stage_of[task]]
                 stage.suspects[task] = event.ending
                 n_losses = stage.n_losses[task] = stage.n_losses.get(task, 0) + 1
-                if n_losses >= ALLOWED_FAILURES:
+                # That memory runs out is no bad luck.
+                n_allowed = self._losses.count_allowed(len(self._stage_of))
+                if event.is_memory_likely:
+                    n_allowed = ALLOWED_FAILURES
+                if n_losses >= n_allowed:
                     self._actions.append(GiveUp(task, "lost", event.ending, n_losses))
                 elif event.is_memory_likely and n_losses == ALLOWED_FAILURES - 1:
                     self._feeding.last_tries.add(task)

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import os
+import sys
 import threading
+import traceback
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from time import perf_counter, thread_time
-from typing import Any
+from typing import Any, NoReturn
 
 from amorsize_dask.core.outcome import Outcome
 from amorsize_dask.measure.clock import RunDelay
@@ -81,6 +85,7 @@ def run_batch(
         left, if that raised the peak of the process.
     """
     result = BatchResult()
+    pid = os.getpid()
     outcomes, collected = result.outcomes, result.values
     peak_before, delay_before_s = read_peak_rss(), delay.read_s()
     start, cpu_start = perf_counter(), thread_time()
@@ -94,9 +99,13 @@ def run_batch(
                 arguments = {key: values[key] for key in keys} if keys else {}
                 collected.append(node(arguments))
             except BaseException as error:
+                if os.getpid() != pid:
+                    _end_fork(error)
                 # Even KeyboardInterrupt and SystemExit: the loop raises them.
                 result.failure = (task, error)
                 break
+            if os.getpid() != pid:
+                _end_fork(None)
         end, cpu_end = perf_counter(), thread_time()
         n = len(collected) - n_done
         if _left_out.seconds:
@@ -117,6 +126,30 @@ def run_batch(
         passing = max(0, peak - read_rss())
         outcomes[-1] = outcomes[-1]._replace(peak_bytes=passing)
     return result
+
+
+def _end_fork(error: BaseException | None) -> NoReturn:
+    """End a process that a task has forked and that has come back from it.
+
+    It would go on with a copy of the run, and answer in its parent's place.
+    """
+    status = 0
+    if isinstance(error, SystemExit):
+        status = error.code if isinstance(error.code, int) else bool(error.code)
+    elif error is not None:
+        status = 1
+        traceback.print_exception(error)
+    flush()
+    os._exit(status)
+
+
+def flush() -> None:
+    """Write out what tasks have printed: a worker may be killed at any time."""
+    for stream in (sys.stdout, sys.stderr):
+        # There may be none, or a task has closed it or put something else there, or no
+        # one reads it any more.
+        with suppress(Exception):
+            stream.flush()
 
 
 def _choose_n_together(n: int, mean_s: float) -> int:

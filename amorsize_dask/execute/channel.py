@@ -87,6 +87,8 @@ class CallerChannel:
     ----------
     is_open : bool
         False once the worker has gone or `close` was called.
+    fault : str
+        What is wrong with what the worker has sent, if anything: no more is read then.
     """
 
     def __init__(self, sock: socket.socket) -> None:
@@ -96,6 +98,7 @@ class CallerChannel:
         self._scratch = memoryview(bytearray(READ_BYTES))
         self._outgoing: deque[memoryview] = deque()
         self.is_open = True
+        self.fault = ""
 
     def fileno(self) -> int:
         """Return the descriptor to wait for."""
@@ -146,15 +149,24 @@ class CallerChannel:
                 n = 0
             if not n:
                 self.is_open = False
-            elif is_large:
-                reader.advance(n)
-            else:
-                reader.feed(self._scratch[:n])
-                if n < READ_BYTES:
-                    break
+                break
+            try:
+                if is_large:
+                    reader.advance(n)
+                else:
+                    reader.feed(self._scratch[:n])
+            except (MemoryError, OverflowError) as error:
+                self.give_up(f"it announced more than there is room for: {error}")
+            if not is_large and n < READ_BYTES:
+                break
         messages = list(reader.messages)
         reader.messages.clear()
         return messages
+
+    def give_up(self, fault: str) -> None:
+        """Read no more of what a worker sends that can't be understood."""
+        self.fault = fault
+        self.is_open = False
 
     def close(self) -> None:
         """Close the pipe; an idle worker ends when it sees that."""

@@ -9,12 +9,14 @@ from __future__ import annotations
 
 import array
 import json
+import logging
 import os
 import signal
 import socket
 import subprocess
 import sys
 import threading
+from collections import deque
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from multiprocessing.spawn import get_executable
@@ -22,8 +24,17 @@ from types import FrameType
 from typing import NamedTuple, Protocol
 
 from amorsize_dask.execute.channel import SEND_FLAGS
-from amorsize_dask.execute.forkserver import FORK
+from amorsize_dask.execute.forkserver import (
+    FOLDERS,
+    FORK,
+    MAX_FOLDERS,
+    QUIT,
+    SIZE,
+    end_group,
+)
 from amorsize_dask.measure.hints import THREAD_VARIABLES
+
+logger = logging.getLogger(__name__)
 
 #: Seconds to wait for the exit status of a worker whose pipe has closed. It follows
 #: within milliseconds; longer only if the fork server itself is gone.
@@ -73,6 +84,9 @@ class Launcher(Protocol):
 
     def ending(self, pid: int) -> Ending:
         """Say how a worker ended that has closed its pipe."""
+
+    def note_folders(self, folders: Sequence[str]) -> None:
+        """Have these removed if this process is killed."""
 
     def pids(self) -> set[int]:
         """Return the processes that this launcher itself keeps running."""
@@ -134,6 +148,7 @@ class ForkserverLauncher:
         self._control: socket.socket | None = None
         self._endings: dict[int, Ending] = {}
         self._unread = b""
+        self._folders: deque[str] = deque(maxlen=MAX_FOLDERS)
 
     def launch(self, modules: Sequence[str] = ()) -> socket.socket:
         """Start a worker; start the fork server first if there is none."""
@@ -154,17 +169,33 @@ class ForkserverLauncher:
             self._control, theirs = socket.socketpair()
             with theirs:
                 self._process = _start("forkserver", theirs, self._idle_s, modules)
+            if self._folders:
+                _send_folders(self._control, list(self._folders))
         return self._control
+
+    def note_folders(self, folders: Sequence[str]) -> None:
+        """Tell the fork server, if it is up; one that is started later hears of it."""
+        with self._lock:
+            self._folders.extend(folders)
+            if self._control is not None:
+                self._drain_endings()
+                with suppress(OSError):  # it has ended
+                    _send_folders(self._control, folders)
 
     def ending(self, pid: int) -> Ending:
         """Say how a worker ended; waits a little for the news."""
+        unknown = UNKNOWN_ENDING
         with self._lock:
             if self._control is not None:
                 self._control.settimeout(STATUS_TIMEOUT_S)
-                with suppress(OSError):
+                try:
                     while pid not in self._endings and self._read_endings():
                         pass
-        return self._endings.pop(pid, UNKNOWN_ENDING)
+                except TimeoutError:
+                    unknown = Ending("closing its pipe")
+                except OSError as error:
+                    logger.debug("the fork server has gone: %r", error)
+        return self._endings.pop(pid, unknown)
 
     def _drain_endings(self) -> None:
         """Read what has come: if no one did, the fork server would wait for ever."""
@@ -202,6 +233,9 @@ class ForkserverLauncher:
 
     def _stop(self) -> None:
         if self._control is not None:
+            # Without a word it would take this process for dead.
+            with suppress(OSError):
+                self._control.sendmsg([QUIT], [], SEND_FLAGS)
             self._control.close()
         if self._process is not None:
             _end(self._process)
@@ -219,8 +253,10 @@ class SpawnLauncher:
 
     def launch(self, modules: Sequence[str] = ()) -> socket.socket:
         """Start a worker."""
-        for ended in list(self._processes.values()):
-            ended.poll()  # or it would stay in the system's table
+        for process in list(self._processes.values()):
+            # Or it would stay in the system's table.
+            if process.returncode is None and process.poll() is not None:
+                end_group(process.pid)
         ours, theirs = socket.socketpair()
         with theirs, _closed_on_error(ours):
             process = _start("spawned", theirs, self._idle_s, modules)
@@ -235,8 +271,14 @@ class SpawnLauncher:
         try:
             return Ending(describe_exit(process.wait(STATUS_TIMEOUT_S)))
         except subprocess.TimeoutExpired:
-            _end(process)
+            process.kill()
+            process.wait()
             return Ending("closing its pipe")
+        finally:
+            end_group(pid)
+
+    def note_folders(self, folders: Sequence[str]) -> None:
+        """Do nothing: workers know the folders, and watch this process themselves."""
 
     def pids(self) -> set[int]:
         """Return nothing: there are workers only."""
@@ -249,6 +291,7 @@ class SpawnLauncher:
             process.kill()
         for process in processes:
             process.wait()
+            end_group(process.pid)
         self._processes.clear()
 
     def forget(self) -> None:
@@ -276,6 +319,11 @@ def _ask_to_fork(control: socket.socket, theirs: socket.socket) -> None:
     fds = array.array("i", [theirs.fileno()])
     rights = (socket.SOL_SOCKET, socket.SCM_RIGHTS, fds)
     control.sendmsg([FORK], [rights], SEND_FLAGS)
+
+
+def _send_folders(control: socket.socket, folders: Sequence[str]) -> None:
+    data = json.dumps(folders).encode()
+    control.sendmsg([FOLDERS, SIZE.pack(len(data)), data], [], SEND_FLAGS)
 
 
 def _start(

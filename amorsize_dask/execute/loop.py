@@ -370,12 +370,13 @@ class Execution:
         if number <= SIDE or number in self._threads:
             self.store.read_arguments(tasks)
         if number == CALLER:
-            items = self.store.items(tasks)
-            result = run_batch(items, self.store.values, self._delay)
-            self._take_result(result, Lane.INLINE, "caller")
-            return [self._report(CALLER, result)]
+            return [self._run_here(CALLER, tasks)]
         if number == SIDE:
-            side = self._threads.get(SIDE) or self._start_thread(SIDE)
+            try:
+                side = self._threads.get(SIDE) or self._start_thread(SIDE)
+            except (RuntimeError, OSError) as error:
+                logger.debug("no thread can be started: %r", error)
+                return [self._run_here(SIDE, tasks)]
             self._side.begin(side, watched=action.watched)
             side.give(self.store.items(tasks), measures_links=action.watched)
             return []
@@ -383,6 +384,13 @@ class Execution:
             self._threads[number].give(self.store.items(tasks))
             return []
         return self.processes.give(number, tasks)
+
+    def _run_here(self, number: int, tasks: list[int]) -> Event:
+        """Run a batch in the calling thread, for whoever it was given to."""
+        items = self.store.items(tasks)
+        result = run_batch(items, self.store.values, self._delay)
+        self._take_result(result, Lane.INLINE, "caller")
+        return self._report(number, result)
 
     def _start_workers(self, action: StartWorkers) -> list[Event]:
         events: list[Event] = []
@@ -398,12 +406,13 @@ class Execution:
 
     def _start_threads(self, numbers: tuple[int, ...]) -> list[Event]:
         if not self.n_workers[Lane.THREADS]:
-            self._resources.enter_context(limit_inner_threads(len(numbers)))
+            with suppress(OSError):  # no descriptor is left to look for libraries
+                self._resources.enter_context(limit_inner_threads(len(numbers)))
         events: list[Event] = []
         for i, number in enumerate(numbers):
             try:
                 self._start_thread(number)
-            except RuntimeError as error:
+            except (RuntimeError, OSError) as error:
                 return [*events, StartFailed(Lane.THREADS, numbers[i:], str(error))]
             events.append(WorkerReady(number))
         return events

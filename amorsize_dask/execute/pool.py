@@ -228,10 +228,18 @@ class WorkerPool:
     def ending(self, worker: ProcessWorker) -> str:
         """Say how a worker that has gone ended, and forget it."""
         self._lent.discard(worker)
-        worker.close()
         if worker.pid is None:
+            worker.close()
             return "not getting up"
+        if worker.channel.fault:
+            worker.end()
+            worker.close()
+            return f"being killed, for its answer made no sense: {worker.channel.fault}"
         ending = self._launcher.ending(worker.pid)
+        # Its pipe is closed, which a task can do as well, or start another program in
+        # its place. No one would hear of it any more.
+        worker.end()
+        worker.close()
         worker.peak_rss_bytes = ending.peak_rss_bytes
         return ending.cause
 
@@ -252,6 +260,10 @@ class WorkerPool:
                 worker.kill()
             else:
                 self._idle.append(worker)
+
+    def note_folders(self, folders: Sequence[str]) -> None:
+        """Say which folders a run has, to be removed if this process is killed."""
+        self._launcher.note_folders(folders)
 
     def pids(self) -> set[int]:
         """Return all processes that this pool keeps running."""

@@ -27,7 +27,7 @@ from amorsize_dask.execute.losses import Losses
 from amorsize_dask.execute.node import Key
 from amorsize_dask.execute.pool import ProcessWorker, WorkerPool
 from amorsize_dask.execute.recipe import Recipe, Sender
-from amorsize_dask.execute.spool import Spooled, is_large
+from amorsize_dask.execute.spool import Spooled, SpoolPlace, is_large
 from amorsize_dask.execute.store import Store
 from amorsize_dask.execute.wire import Part, count_bytes, dump, load
 from amorsize_dask.execute.worker import RunHead
@@ -92,6 +92,7 @@ class ProcessLane:
             self._kept_bytes = min(MAX_KEPT_BYTES, int(KEPT_FRACTION * limit_bytes))
         self._workers: dict[int, ProcessWorker] = {}
         self._state: list[Part] | None = None
+        self._place: SpoolPlace | None = None
         # Workers that have had a batch of this run.
         self._begun: set[int] = set()
         self.peak_rss_bytes: dict[int, int] = {}
@@ -124,7 +125,7 @@ class ProcessLane:
     def give(self, number: int, tasks: list[int]) -> list[Event]:
         """Send a batch, or say that it can't be sent."""
         worker = self._workers[number]
-        place = self._store.open_place()
+        place = self._open_place()
         new: list[tuple[int, Recipe]] = []
         try:
             with worker.sender.active():
@@ -188,7 +189,13 @@ class ProcessLane:
             self._mind_writing(tag.worker, worker)
         events: list[Event] = []
         for message in worker.channel.receive():
-            events += self._take_message(tag.worker, worker, message)
+            try:
+                kind, *content = load(message[:1])
+            except Exception as error:
+                # A task has written into the pipe, by its number.
+                worker.channel.give_up(f"{type(error).__name__}: {error}")
+                break
+            events += self._take_message(tag.worker, worker, kind, content, message)
         if tag.is_sentinel or not worker.channel.is_open:
             self._unwatch(worker)
             del self._workers[tag.worker]
@@ -218,9 +225,13 @@ class ProcessLane:
     # -- messages -------------------------------------------------------------------
 
     def _take_message(
-        self, number: int, worker: ProcessWorker, message: list[bytearray]
+        self,
+        number: int,
+        worker: ProcessWorker,
+        kind: str,
+        content: list[Any],
+        message: list[bytearray],
     ) -> list[Event]:
-        kind, *content = load(message[:1])
         if kind == "ready":
             worker.set_up(*content)
             if worker.sentinel is not None:
@@ -285,11 +296,18 @@ class ProcessLane:
 
     def _arguments(self, tasks: list[int]) -> dict[Key, Any]:
         """Return what tasks need, and of what is large where it is."""
-        place = self._store.open_place()
+        place = self._open_place()
         return {
             key: self._store.share(key, place) or value
             for key, value in self._store.arguments(tasks).items()
         }
+
+    def _open_place(self) -> SpoolPlace:
+        """Return where files are; workers' files outlive a killed caller."""
+        if self._place is None:
+            self._place = self._store.open_place()
+            self._pool.note_folders(self._place.folders)
+        return self._place
 
     def _find_unshippable(self, tasks: list[int]) -> list[int]:
         for task in tasks:

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-from dask.sizeof import sizeof
-
 from amorsize_dask.core.budget import LARGE_BYTES, Budget
 from amorsize_dask.core.events import BatchDone, Event, Immovable
 from amorsize_dask.core.outcome import Outcome
@@ -14,7 +12,7 @@ from amorsize_dask.execute.graph import TaskGraph
 from amorsize_dask.execute.spool import Spooled
 from amorsize_dask.execute.store import Store
 from amorsize_dask.measure.rss import read_rss, trim_rss
-from amorsize_dask.measure.size import measure_pickled
+from amorsize_dask.measure.size import measure_held, measure_pickled
 
 #: Seconds of a sample from which on its sizes are measured. Shorter ones are cheaper
 #: to run than to pickle, and their real sizes come with the first batch that is sent.
@@ -58,7 +56,7 @@ class Sizing:
             stage = stage_of[outcome.task]
             if stage not in seen or stage in self._large:
                 seen.add(stage)
-                size = sizeof(result.values[i])
+                size = measure_held(result.values[i])
                 result.outcomes[i] = outcome._replace(out_bytes=size)
                 if size >= LARGE_BYTES:
                     self._large.add(stage)
@@ -113,6 +111,6 @@ def note_held(outcomes: list[Outcome], values: list[Any]) -> None:
     }
     if sizes:
         largest = max(sizes, key=lambda i: sizes[i])
-        ratio = sizeof(values[largest]) / sizes[largest]
+        ratio = measure_held(values[largest]) / sizes[largest]
         for i, n_bytes in sizes.items():
             outcomes[i] = outcomes[i]._replace(held_bytes=int(ratio * n_bytes))

@@ -143,6 +143,8 @@ def _write(path: str, parts: Sequence[Part]) -> None:
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
     fd = os.open(path, flags, 0o600)
     try:
+        # A task may have set a mask that takes even that away.
+        os.fchmod(fd, 0o600)
         end = 0
         for part in parts:
             start = -(-end // ALIGNMENT) * ALIGNMENT

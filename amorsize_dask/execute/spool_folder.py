@@ -14,7 +14,7 @@ import stat
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
 
@@ -58,13 +58,14 @@ class SpoolFolder:
         self._locks: list[int] = []
         in_memory: list[str] = []
         on_disk: list[str] = []
-        for root in _find_roots():
+        self._spare = _open_spare()
+        # What couldn't be read should not be written.
+        for root in _find_roots() if self._spare >= 0 else ():
             folder = root / f"{_PREFIX}{os.getuid()}-{secrets.token_hex(8)}"
             try:
-                folder.mkdir(mode=0o700)
+                self._locks.append(_make(folder))
                 kind = in_memory if _is_in_memory(root) else on_disk
                 kind.append(str(folder))
-                self._locks.append(_lock(folder))
             except OSError as error:
                 logger.debug("no spool files in %s: %r", root, error)
             if root not in _swept:
@@ -72,12 +73,36 @@ class SpoolFolder:
                 _remove_stale(root)
         self.place = spool.SpoolPlace((*in_memory, *on_disk), len(in_memory))
 
+    @contextmanager
+    def spare_lent(self) -> Iterator[None]:
+        """Lend the one descriptor that was kept to read a file where none is left."""
+        spare, self._spare = self._spare, -1
+        if spare < 0:
+            yield
+            return
+        os.close(spare)
+        try:
+            yield
+        finally:
+            self._spare = _open_spare()
+
     def close(self) -> None:
         """Remove what is left."""
+        if self._spare >= 0:
+            os.close(self._spare)
+            self._spare = -1
         self.place.remove()
         for lock in self._locks:
             os.close(lock)
         self._locks = []
+
+
+def _open_spare() -> int:
+    try:
+        return os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError as error:
+        logger.debug("no spool files: %r", error)
+        return -1
 
 
 #: Where this process has looked for what others have left.
@@ -89,7 +114,8 @@ def _find_roots() -> Iterator[Path]:
     if shared.is_dir() and os.access(shared, os.W_OK | os.X_OK):
         yield shared
     chosen = config.get("temporary-directory", None)
-    disk = Path(chosen or tempfile.gettempdir())
+    # Whole, for a task may change the folder that it is relative to.
+    disk = Path(chosen or tempfile.gettempdir()).absolute()
     if chosen is None and _is_in_memory(disk) and os.access(LASTING, os.W_OK | os.X_OK):
         disk = LASTING
     yield disk
@@ -109,10 +135,28 @@ def _is_in_memory(folder: Path) -> bool:
     return next((kinds[p] for p in places if p in kinds), "") in MEMORY_FILE_SYSTEMS
 
 
-def _lock(folder: Path) -> int:
-    """Lock a folder for as long as this process lives."""
-    fd = os.open(folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+def _make(folder: Path) -> int:
+    """Make a folder, and lock it for as long as this process lives.
+
+    Raises
+    ------
+    OSError
+        If that can't be done, or not so that no one else gets at it.
+    """
+    mode = folder.parent.stat().st_mode
+    if mode & stat.S_IWOTH and not mode & stat.S_ISVTX:
+        # Anyone could put another folder in its place.
+        raise PermissionError(f"anyone may rename what is in {folder.parent}")
+    folder.mkdir(mode=0o700)
+    try:
+        # The user's mask may have taken even that away.
+        folder.chmod(0o700)
+        flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+        fd = os.open(folder / "lock", flags, 0o600)
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BaseException:
+        shutil.rmtree(folder, ignore_errors=True)
+        raise
     return fd
 
 

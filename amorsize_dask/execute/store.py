@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 from collections.abc import Iterable, Sequence
 from typing import Any
-
-from dask.sizeof import sizeof
 
 from amorsize_dask.errors import ResultLostError
 from amorsize_dask.execute.batch import Item
@@ -25,6 +24,10 @@ from amorsize_dask.execute.spool import (
 )
 from amorsize_dask.execute.spool_folder import SpoolFolder
 from amorsize_dask.execute.wire import dump, load
+from amorsize_dask.measure.size import measure_held
+
+#: What the system says where no more descriptors can be had.
+TOO_MANY_OPEN = (errno.EMFILE, errno.ENFILE)
 
 logger = logging.getLogger(__name__)
 
@@ -156,7 +159,7 @@ class Store:
 
     @staticmethod
     def _write(value: Any, place: SpoolPlace) -> Spooled | None:
-        if sizeof(value) < SPOOL_BYTES:
+        if measure_held(value) < SPOOL_BYTES:
             return None
         try:
             parts = dump(value)
@@ -168,11 +171,22 @@ class Store:
         for key in self._unread.intersection(keys):
             spooled = self._spooled[key]
             try:
-                parts = read_parts(spooled)
+                parts = self._read_parts(spooled)
             except (OSError, ValueError) as error:
+                if isinstance(error, OSError) and error.errno in TOO_MANY_OPEN:
+                    raise  # it isn't lost
                 raise ResultLostError(key, spooled.path, str(error)) from error
             self.values[key] = load(parts)
             self._unread.discard(key)
+
+    def _read_parts(self, spooled: Spooled) -> list[memoryview]:
+        try:
+            return read_parts(spooled)
+        except OSError as error:
+            if error.errno not in TOO_MANY_OPEN or self._folder is None:
+                raise
+        with self._folder.spare_lent():
+            return read_parts(spooled)
 
     def find(self, key: Key) -> Any:
         """Return the value under a key that was asked for.

@@ -30,7 +30,7 @@ from time import perf_counter
 from typing import Any
 
 from amorsize_dask.execute.answer import CaughtWarning, make_answer
-from amorsize_dask.execute.batch import BatchResult, Item, run_batch
+from amorsize_dask.execute.batch import BatchResult, Item, flush, run_batch
 from amorsize_dask.execute.channel import WorkerChannel
 from amorsize_dask.execute.recipe import received
 from amorsize_dask.execute.spool import Spooled, SpoolPlace, read, remove
@@ -124,21 +124,25 @@ def preload(modules: Sequence[str]) -> None:
 
 def serve(channel: WorkerChannel, idle_s: float | None) -> None:
     """Answer messages until the pipe closes or is silent for `idle_s` seconds."""
+    global _place
     channel.send(dump(("ready", os.getpid(), perf_counter(), read_rss())))
-    place, kept = SpoolPlace(), Kept()
+    kept, folder = Kept(), _find_folder()
     try:
         with RunDelay(threading.get_native_id()) as delay:
             while (parts := channel.receive(idle_s)) is not None:
                 kind, *rest = pickle.loads(parts[0])
                 if kind == "run":
-                    place = rest[0].place
+                    _place = rest[0].place
                     answer = run(rest[0], parts[1:], delay, kept)
                     flush()
                     channel.send(answer)
                     del answer
+                    if folder is not None and _find_folder() != folder:
+                        _enter(folder)
                     kept.settle(rest[0].kept_bytes)
                 elif kind == "state":
                     apply_state(rest[0])
+                    folder = _find_folder()
                 elif kind == "end":
                     return
                 else:
@@ -147,8 +151,31 @@ def serve(channel: WorkerChannel, idle_s: float | None) -> None:
                 del parts, rest
     finally:
         if not channel.is_open:
-            # If the caller was killed it removes nothing any more.
-            place.remove()
+            remove_place()
+
+
+#: Where the run's spool files are.
+_place = SpoolPlace()
+
+
+def remove_place() -> None:
+    """Remove the run's spool files: a caller that was killed doesn't any more."""
+    _place.remove()
+
+
+def _find_folder() -> str | None:
+    try:
+        return os.getcwd()
+    except OSError:
+        return None  # someone has removed it
+
+
+def _enter(folder: str) -> None:
+    """Go to a folder: the caller's, to which a task comes whatever others did."""
+    try:
+        os.chdir(folder)
+    except OSError as error:
+        logger.debug("a worker stays in its folder: %r", error)
 
 
 def seed() -> None:
@@ -159,20 +186,12 @@ def seed() -> None:
         numpy.random.seed()
 
 
-def flush() -> None:
-    """Write out what tasks have printed: a worker may be killed at any time."""
-    for stream in (sys.stdout, sys.stderr):
-        # There may be none, or a task has closed it, or no one reads it any more.
-        with suppress(AttributeError, ValueError, OSError):
-            stream.flush()
-
-
 def apply_state(state: WorkerState) -> None:
     """Make this process look at the world as the caller does."""
     global _dask_config
     sys.path[:] = state.sys_path
     if state.folder is not None:
-        os.chdir(state.folder)
+        _enter(state.folder)
     for name in os.environ.keys() - state.environ.keys():
         del os.environ[name]
     os.environ.update(state.environ)

@@ -46,14 +46,24 @@ def _read_statm(column: int, name: str) -> int:
         # parent.
         descriptor = os.open(_STATM, os.O_RDONLY)
     except OSError:
-        # Imported where it is needed: workers boot without it.
-        import psutil
-
-        return int(getattr(psutil.Process().memory_info(), name))
+        return _read_with_psutil(name)
     try:
         return int(os.read(descriptor, 128).split()[column]) * _PAGE_BYTES
     finally:
         os.close(descriptor)
+
+
+def _read_with_psutil(name: str) -> int:
+    try:
+        # Imported where it is needed: workers boot without it.
+        import psutil
+
+        return int(getattr(psutil.Process().memory_info(), name))
+    except (OSError, ImportError):
+        if sys.platform == "win32":
+            raise
+        # No descriptor is left. The peak is told without one, and isn't too low.
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * _MAXRSS_BYTES
 
 
 def read_peak_rss() -> int:

@@ -1,13 +1,21 @@
-"""How many bytes a value is when it is pickled, without making all of them."""
+"""How many bytes a value takes, and as a pickle, without making all of them."""
 
 from __future__ import annotations
 
+import logging
 import pickle
+import sys
 from dataclasses import dataclass
 from time import perf_counter
 from typing import Any
 
 import cloudpickle
+from dask.sizeof import sizeof
+
+logger = logging.getLogger(__name__)
+
+#: What a value is taken to have that doesn't even tell what itself takes, in bytes.
+UNKNOWN_BYTES = 100
 
 #: Bytes after which pickling is stopped. Smaller: large results are taken for small
 #: ones; larger: measuring a large list takes longer than the task that made it.
@@ -54,6 +62,22 @@ class _Counter:
 
     def count_buffer(self, buffer: pickle.PickleBuffer) -> None:
         self.n_buffer_bytes += buffer.raw().nbytes
+
+
+def measure_held(value: Any) -> int:
+    """Return the bytes that a value takes in memory, by Dask's estimate.
+
+    A value that can't be estimated, for it is nested too deeply or its own methods
+    raise, counts as what Python says of it alone.
+    """
+    try:
+        return max(0, int(sizeof(value)))
+    except Exception as error:
+        logger.debug("the size of a %s isn't known: %r", type(value).__name__, error)
+    try:
+        return sys.getsizeof(value, UNKNOWN_BYTES)
+    except Exception:
+        return UNKNOWN_BYTES
 
 
 def measure_pickled(value: Any, limit_bytes: int = LIMIT_BYTES) -> PickledSize:

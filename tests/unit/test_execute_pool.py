@@ -409,7 +409,9 @@ def test_fork_that_the_system_refuses(monkeypatch: pytest.MonkeyPatch) -> None:
         with theirs:
             launch._ask_to_fork(other, theirs)
         pids: set[int] = set()
-        assert forkserver._fork(control, pids, None)
+        word, fds = forkserver._listen(control)
+        assert word == forkserver.FORK
+        forkserver._fork(control, fds, pids, None)
         assert not pids
         assert ours.recv(1) == b""
 

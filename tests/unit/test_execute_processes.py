@@ -6,6 +6,7 @@ import os
 import selectors
 import signal
 import threading
+import time
 import warnings
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -324,8 +325,12 @@ def test_worker_whose_pipe_another_process_holds(make: Make, tmp_path: Path) -> 
     def leave_a_child(values: Any) -> None:
         child = os.fork()
         if not child:
+            os.setsid()  # or it is asked to end with the worker
+            (tmp_path / "is out").touch()
             while True:
                 signal.pause()
+        while not (tmp_path / "is out").exists():
+            time.sleep(0.001)
         (tmp_path / "child").write_text(str(child))
         os.kill(os.getpid(), signal.SIGKILL)
 
