@@ -33,6 +33,8 @@ if TYPE_CHECKING:
         WorkerLostError,
         WorkerStartError,
     )
+    from amorsize_dask.planning.plan import Plan
+    from amorsize_dask.planning.profile import DiagnosticProfile
     from amorsize_dask.scheduler import AmorsizeScheduler, amorsize_scheduler
 
 __version__ = "0.1.0"
@@ -42,8 +44,10 @@ _HOMES = {
     "AmorsizeError": "errors",
     "AmorsizeScheduler": "scheduler",
     "ArgumentError": "errors",
+    "DiagnosticProfile": "planning.profile",
     "LaneError": "errors",
     "MemoryBudgetError": "errors",
+    "Plan": "planning.plan",
     "ResultLostError": "errors",
     "SerializationError": "errors",
     "TaskTimeoutError": "errors",
@@ -59,8 +63,10 @@ __all__ = [
     "AmorsizeError",
     "AmorsizeScheduler",
     "ArgumentError",
+    "DiagnosticProfile",
     "LaneError",
     "MemoryBudgetError",
+    "Plan",
     "ResultLostError",
     "SerializationError",
     "TaskTimeoutError",

@@ -1,0 +1,69 @@
+"""What a sample has shown of a function, its data and this machine."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DiagnosticProfile:
+    """All that was measured and predicted on the way to a plan.
+
+    Plain numbers and text, so that it can be kept as JSON: see `as_dict`. Seconds and
+    bytes are means of the sampled items, unless something else is said.
+    """
+
+    #: Seconds of a call, the first one left out if it was slow for having been first.
+    avg_execution_time: float
+    #: Seconds to pickle an item and its result; 0 where that wasn't measured.
+    avg_pickle_time: float
+    #: Seconds to start one process of a `multiprocessing.Pool`.
+    spawn_cost: float
+    #: Times as fast as a loop, as `Plan.speedup`.
+    estimated_speedup: float
+
+    #: Items that were tried, and those of them that raised.
+    n_sampled: int = 0
+    n_failed: int = 0
+    #: Items of the data; ``None`` if it has no known length.
+    n_items: int | None = None
+    #: Items that the predictions are for: `n_items`, or what unknown data was taken as.
+    n_items_assumed: int = 0
+    #: Seconds by which the first call took longer than the others: imports, caches.
+    first_call_s: float = 0.0
+    #: Standard deviation of the seconds over their mean; ``None``: one item was seen.
+    coefficient_of_variation: float | None = None
+    #: Share of its time in which a call computes rather than waits, 0 to 1.
+    cpu_fraction: float = 1.0
+    #: Share of its time in which it holds the GIL, 0 to 1; ``None``: too short to tell.
+    gil_fraction: float | None = None
+    #: Pickled bytes of an item, of its result, and of the function.
+    in_bytes: float = 0.0
+    out_bytes: float = 0.0
+    function_bytes: int = 0
+    #: Bytes of memory that a call took at most beside its result, and gave back.
+    peak_bytes: float = 0.0
+    #: Threads that a call started or woke inside of it, such as those of BLAS.
+    n_inner_threads: int = 0
+    #: Why not everything can be pickled as a pool does; ``None`` if it can.
+    unpicklable: str | None = None
+    #: Seconds that sampling took.
+    sampling_s: float = 0.0
+    #: Seconds that a loop over all of the data is predicted to take.
+    serial_s: float = 0.0
+    #: For each lane of our own the seconds it is predicted to take with the number of
+    #: workers that suits it best.
+    lane_s: Mapping[str, float] = field(default_factory=dict)
+    #: Cores that may be used, and physical ones among them.
+    n_cores: int = 1
+    n_physical_cores: int = 1
+    #: Bytes of memory that may be used.
+    memory_bytes: int = 0
+    #: How a `multiprocessing.Pool` starts its processes here.
+    start_method: str = ""
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the fields by name, ready for JSON."""
+        return asdict(self)
