@@ -33,8 +33,11 @@ if TYPE_CHECKING:
         WorkerLostError,
         WorkerStartError,
     )
+    from amorsize_dask.planning.execute import execute
+    from amorsize_dask.planning.optimize import optimize
     from amorsize_dask.planning.plan import Plan
     from amorsize_dask.planning.profile import DiagnosticProfile
+    from amorsize_dask.planning.sequence import from_sequence
     from amorsize_dask.scheduler import AmorsizeScheduler, amorsize_scheduler
 
 __version__ = "0.1.0"
@@ -55,6 +58,8 @@ _HOMES = {
     "WorkerStartError": "errors",
     "amorsize_scheduler": "scheduler",
     "estimate_safe_batch_size": "batches",
+    "from_sequence": "planning.sequence",
+    "optimize": "planning.optimize",
     "optimize_streaming": "batches",
     "process_in_batches": "batches",
 }
@@ -74,12 +79,18 @@ __all__ = [
     "WorkerStartError",
     "amorsize_scheduler",
     "estimate_safe_batch_size",
+    "execute",
+    "from_sequence",
+    "optimize",
     "optimize_streaming",
     "process_in_batches",
 ]
 
 
 def __getattr__(name: str) -> Any:
+    if name == "execute":
+        # A folder that can be called: see there.
+        return import_module(f"{__name__}.execute")
     if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     module = import_module(f"{__name__}.{_HOMES[name]}")

@@ -6,6 +6,9 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from amorsize_dask.core.experience import Experience
+from amorsize_dask.core.statistics import FIRST_SPREAD
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DiagnosticProfile:
@@ -45,10 +48,15 @@ class DiagnosticProfile:
     function_bytes: int = 0
     #: Bytes of memory that a call took at most beside its result, and gave back.
     peak_bytes: float = 0.0
-    #: Threads that a call started or woke inside of it, such as those of BLAS.
-    n_inner_threads: int = 0
-    #: Why not everything can be pickled as a pool does; ``None`` if it can.
+    #: Cores that one call keeps busy by threads inside of it, such as those of BLAS; 1
+    #: if it has none.
+    n_inner_cores: float = 1.0
+    #: What calls have changed that others see; ``None`` if nothing was seen.
+    shared_state: str | None = None
+    #: Why function, items or results can't be pickled as a pool does it, and why not in
+    #: any way, so that our own workers can't be sent them either. ``None``: they can.
     unpicklable: str | None = None
+    unsendable: str | None = None
     #: Seconds that sampling took.
     sampling_s: float = 0.0
     #: Seconds that a loop over all of the data is predicted to take.
@@ -63,6 +71,21 @@ class DiagnosticProfile:
     memory_bytes: int = 0
     #: How a `multiprocessing.Pool` starts its processes here.
     start_method: str = ""
+
+    def to_experience(self, n_items: int) -> Experience:
+        """Return what a scheduler should know of the function before it runs it."""
+        variation = self.coefficient_of_variation
+        spread = FIRST_SPREAD if variation is None else variation
+        return Experience(
+            n_items=max(1, n_items),
+            mean_s=self.avg_execution_time,
+            std_s=spread * self.avg_execution_time,
+            cpu_fraction=self.cpu_fraction,
+            gil_fraction=self.gil_fraction,
+            in_bytes=self.in_bytes,
+            out_bytes=self.out_bytes,
+            peak_bytes=self.peak_bytes,
+        )
 
     def as_dict(self) -> dict[str, Any]:
         """Return the fields by name, ready for JSON."""
