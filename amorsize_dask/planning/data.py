@@ -58,7 +58,7 @@ class Unread:
 
     def __init__(self, read: list[Any], rest: Iterator[Any]) -> None:
         self._read = read
-        self._rest = rest
+        self.rest = rest
         self.is_begun = False
 
     def __iter__(self) -> Iterator[Any]:
@@ -70,10 +70,10 @@ class Unread:
             raise ArgumentError("data", self, expected)
         self.is_begun = True
         read, self._read = self._read, []
-        return chain(read, self._rest)
+        return chain(read, self.rest)
 
     def __repr__(self) -> str:
-        return f"<{type(self).__name__} items of {self._rest!r}>"
+        return f"<{type(self).__name__} items of {self.rest!r}>"
 
 
 class Data:
@@ -104,11 +104,7 @@ class Data:
     """
 
     def __init__(self, source: Any) -> None:
-        try:
-            iterator = iter(source)
-        except TypeError as error:
-            expected = "expected something that can be gone through"
-            raise ArgumentError("data", source, expected) from error
+        iterator = begin(source)
         self.whole: Iterable[Any] = source
         self.items: Sequence[Any] = ()
         self.n_items: int | None = None
@@ -136,6 +132,21 @@ class Data:
         elif isinstance(source, Sized):
             # It can be gone through from its start again.
             self.n_items = len(source)
+
+
+def begin(source: Iterable[Any]) -> Iterator[Any]:
+    """Begin to go through data.
+
+    Raises
+    ------
+    ArgumentError
+        If that can't be done.
+    """
+    try:
+        return iter(source)
+    except TypeError as error:
+        expected = "expected something that can be gone through"
+        raise ArgumentError("data", source, expected) from error
 
 
 def is_indexable(data: Any) -> bool:
@@ -169,9 +180,11 @@ def is_endless(data: Any) -> bool:
     """Whether data is known never to end."""
     if isinstance(data, repeat):
         try:
-            length_hint(data)
+            data.__length_hint__()
         except TypeError:
             return True
+    if isinstance(data, Unread):
+        return is_endless(data.rest)
     return isinstance(data, count | cycle)
 
 
@@ -187,9 +200,9 @@ def list_all(whole: Iterable[Any]) -> Sequence[Any]:
         return whole
     if is_endless(whole):
         raise ArgumentError("data", whole, _NO_END)
+    iterator = begin(whole)
     if isinstance(whole, Sized):
-        return list(whole)
-    iterator = iter(whole)
+        return list(iterator)
     items = list(islice(iterator, MOST_LISTED))
     if len(items) < MOST_LISTED:
         return items
