@@ -40,7 +40,7 @@ def stream_read(
     memory_fraction: float = 1.0,
     results: Mapping[int, Any] | None = None,
     max_workers: int | None = None,
-    tell: Callable[[int, int, float], None] = lambda n_done, size, seconds: None,
+    tell: Callable[[int, int, float], None] | None = None,
 ) -> Generator[Any, None, None]:
     """Read a batch, yield its results, and choose the size of the next one.
 
@@ -82,7 +82,8 @@ def stream_read(
             yield from merge(values, known, n)
         seconds = perf_counter() - start
         n_done += n
-        tell(n_done, n, seconds)
+        if tell is not None:
+            tell(n_done, n, seconds)
         if batch_size is None:
             by_time = size * min(MAX_GROWTH, BATCH_S / max(seconds, 1e-6))
             read_bytes = READ_FRACTION * memory_fraction * machine.memory_bytes

@@ -340,7 +340,7 @@ def test_a_bag(several_cores: None) -> None:
     assert plan.npartitions > 3
     assert plan.npartitions * plan.partition_size >= 500
     assert plan.data is bag
-    assert plan.serial_s == pytest.approx(2, rel=0.5)
+    assert plan.serial_s >= 1.9
 
 
 def test_delayed_values() -> None:
@@ -357,7 +357,7 @@ def test_chains_of_delayed_values() -> None:
     """What needs results that were made is tried as well."""
     first = dask.delayed(functions.nap)(0.002)
     plan = optimize([dask.delayed(functions.nap)(first) for _ in range(20)])
-    assert plan.serial_s == pytest.approx(21 * 0.002, rel=0.8)
+    assert plan.serial_s >= 21 * 0.002
 
 
 def test_what_needs_all_is_left_out() -> None:
@@ -426,9 +426,14 @@ def test_from_sequence(several_cores: None) -> None:
     bag = from_sequence([0.01] * 300, functions.spin)
     assert bag.npartitions >= 4
     assert bag.map(functions.double).compute(scheduler="sync") == [0.02] * 300
-    # Of large items fewer fit into a partition.
-    large = from_sequence([bytes(10_000_000)] * 40)
-    assert large.npartitions >= 6
+
+
+def test_partitions_of_large_items_are_small(monkeypatch: pytest.MonkeyPatch) -> None:
+    from amorsize_dask.planning import choice
+
+    monkeypatch.setattr(choice, "PARTITION_BYTES", 10_000)
+    assert from_sequence([bytes(1000)] * 400, max_workers=1).npartitions > 40
+    assert from_sequence([bytes(10)] * 400, max_workers=1).npartitions <= 4
 
 
 # -- arguments -------------------------------------------------------------------------
