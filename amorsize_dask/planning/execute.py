@@ -12,17 +12,19 @@ import threading
 from collections.abc import Callable, Iterable, Sequence
 from contextvars import copy_context
 from itertools import islice
-from time import perf_counter
+from time import perf_counter, thread_time
 from typing import Any
 
 from amorsize_dask.arguments import check_count, check_max_workers, check_seconds
-from amorsize_dask.core.placement import MAX_WAITING_THREADS
+from amorsize_dask.core.placement import MAX_WAITING_THREADS, WAITING_FRACTION
 from amorsize_dask.core.placing import LITTLE_S
 from amorsize_dask.errors import ArgumentError
+from amorsize_dask.measure.machine import measure_machine
 from amorsize_dask.planning.data import list_all
 from amorsize_dask.planning.execution import run_all
 from amorsize_dask.planning.optimize import CHUNK_S, optimize
 from amorsize_dask.planning.putting_together import find_machine
+from amorsize_dask.planning.sample import CHEAP_S
 from amorsize_dask.planning.shared_state import SharedState
 from amorsize_dask.scheduler import AmorsizeScheduler, amorsize_scheduler
 
@@ -135,7 +137,7 @@ def _run(
             others = run_all(scheduler, func, items[1:], max_workers=max_workers)
             return [first.result(), *others]
         values.append(first.result())
-    _begin(func, items, values)
+    _begin(func, items, values, scheduler)
     if len(values) < len(items) and _has_state(func, items, values):
         values += map(func, islice(items, len(values), None))
     if len(values) < len(items):
@@ -145,7 +147,12 @@ def _run(
     return values
 
 
-def _begin(func: Callable[[Any], Any], items: Sequence[Any], values: list[Any]) -> None:
+def _begin(
+    func: Callable[[Any], Any],
+    items: Sequence[Any],
+    values: list[Any],
+    scheduler: AmorsizeScheduler,
+) -> None:
     """Call the function here, with all items unless that is much work.
 
     Parameters
@@ -156,19 +163,30 @@ def _begin(func: Callable[[Any], Any], items: Sequence[Any], values: list[Any]) 
         All items.
     values : list
         The results so far, to which others are added.
+    scheduler : AmorsizeScheduler
+        What could do the rest.
     """
     items_left = islice(items, len(values), None)
     n, n_items = 1, len(items)
     begin = start = perf_counter()
+    cpu_begin = thread_time()
     while len(values) < n_items:
         values += map(func, islice(items_left, n))
         end = perf_counter()
         mean_s = max((end - start) / n, 1e-9)
         n_left = n_items - len(values)
-        if end - begin > HERE_S and n_left * mean_s > 2 * LITTLE_S:
-            return
+        left_s = n_left * mean_s
+        if left_s > 2 * LITTLE_S and mean_s > CHEAP_S and end - begin > HERE_S:
+            is_waiting = thread_time() - cpu_begin < WAITING_FRACTION * (end - begin)
+            if is_waiting or left_s > _boot_s(scheduler):
+                return
         n = max(1, min(MAX_GROWTH * n, int(HERE_S / mean_s), n_left))
         start = end
+
+
+def _boot_s(scheduler: AmorsizeScheduler) -> float:
+    """Seconds until worker processes could do anything: less than that is done here."""
+    return 0.0 if scheduler.n_idle_workers else measure_machine().costs.boot_first_s
 
 
 def _has_state(

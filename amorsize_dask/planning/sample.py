@@ -28,8 +28,17 @@ from amorsize_dask.planning.trial import Trial
 
 #: Seconds that sampling may take, or this share of a loop's time, whichever is more.
 #: Smaller: uneven items are judged by a few; larger: asking costs more than it saves.
-BUDGET_S = 0.03
+BUDGET_S = 0.025
 BUDGET_FRACTION = 0.03
+
+#: Seconds of an item below which no lane but the caller can be worth it, since sending
+#: it takes as long; and how many such items tell that.
+CHEAP_S = 5e-7
+CHEAP_ITEMS = 50
+
+#: Most items that are tried at once. Smaller: many rounds; larger: of short items it
+#: isn't the calls that take the time, but noting what they took.
+MOST_AT_ONCE = 1000
 
 #: Items that are tried before it may be clear what they take. Smaller: chance decides;
 #: larger: where all are alike, time is spent on what is known.
@@ -266,7 +275,7 @@ class _Sampling:
         left_s = max(BUDGET_S, BUDGET_FRACTION * loop_s) - elapsed_s
         if left_s < mean_s:
             return 0
-        n_most = MAX_GROWTH * sample.n_tried
+        n_most = min(MAX_GROWTH * sample.n_tried, MOST_AT_ONCE)
         return max(1, min(n_left, n_most, int(min(WATCH_S, left_s) / mean_s)))
 
     def _is_clear(self) -> bool:
@@ -274,6 +283,8 @@ class _Sampling:
         n, variation = len(sample.values), sample.variation
         if n < LEAST_ITEMS or variation is None:
             return False
+        if n >= CHEAP_ITEMS and sample.mean_s < CHEAP_S:
+            return True
         if variation / n**0.5 > CLEAR_FRACTION:
             return False
         return sample.statistics.gil_fraction is not None
