@@ -11,7 +11,6 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterable, Sequence
 from contextvars import copy_context
-from itertools import islice
 from time import perf_counter, thread_time
 from typing import Any
 
@@ -19,6 +18,7 @@ from amorsize_dask.arguments import check_count, check_max_workers, check_second
 from amorsize_dask.core.placement import MAX_WAITING_THREADS, WAITING_FRACTION
 from amorsize_dask.core.placing import LITTLE_S
 from amorsize_dask.errors import ArgumentError
+from amorsize_dask.execute.stand_ins import call_each
 from amorsize_dask.measure.machine import measure_machine
 from amorsize_dask.planning.data import list_all
 from amorsize_dask.planning.execution import run_all
@@ -139,7 +139,7 @@ def _run(
         values.append(first.result())
     _begin(func, items, values, scheduler)
     if len(values) < len(items) and _has_state(func, items, values):
-        values += map(func, islice(items, len(values), None))
+        values += call_each(func, items[len(values) :])
     if len(values) < len(items):
         values += run_all(
             scheduler, func, items[len(values) :], max_workers=max_workers
@@ -166,12 +166,12 @@ def _begin(
     scheduler : AmorsizeScheduler
         What could do the rest.
     """
-    items_left = islice(items, len(values), None)
     n, n_items = 1, len(items)
     begin = start = perf_counter()
     cpu_begin = thread_time()
     while len(values) < n_items:
-        values += map(func, islice(items_left, n))
+        # Going through a slice is faster than through what an iterator has left.
+        values += call_each(func, items[len(values) : len(values) + n])
         end = perf_counter()
         mean_s = max((end - start) / n, 1e-9)
         n_left = n_items - len(values)

@@ -13,6 +13,7 @@ from amorsize_dask.core.experience import Experience
 from amorsize_dask.execute.graph import TaskGraph
 from amorsize_dask.execute.node import Key
 from amorsize_dask.execute.recipe import Cut, Piece, Recipe, Step
+from amorsize_dask.execute.stand_ins import call_each, gather
 from amorsize_dask.lowering import lower
 from amorsize_dask.measure.machine import measure_machine
 from amorsize_dask.scheduler import NOTHING_KNOWN, AmorsizeScheduler
@@ -44,7 +45,7 @@ def make_tasks(
     size, n_larger = divmod(len(items), min(n, len(items)))
     name = getattr(func, "__name__", None) or type(func).__name__
     recipe = Recipe(
-        constants=(map, func, list),
+        constants=(call_each, func, gather),
         n_arguments=1,
         references=(),
         steps=(Step(0, (1, 3), {}, ()), Step(2, (4,), {}, (4,))),

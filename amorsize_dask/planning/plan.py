@@ -11,6 +11,7 @@ from amorsize_dask.core.experience import Experience
 from amorsize_dask.core.model import Lane
 from amorsize_dask.core.units import format_bytes, format_seconds
 from amorsize_dask.errors import ArgumentError
+from amorsize_dask.execute.stand_ins import call_each
 from amorsize_dask.planning.data import list_all
 from amorsize_dask.planning.execution import (
     compute_collection,
@@ -115,7 +116,7 @@ class Plan:
         items = list_all(self.data)
         others = leave_out(items, self.results)
         if self._is_alone:
-            values = [self.func(item) for item in others]
+            values = call_each(self.func, others)
         else:
             values = run_all(
                 scheduler, self.func, others, self._experience, self.max_workers
