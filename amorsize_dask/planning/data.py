@@ -14,6 +14,7 @@ from collections.abc import (
 )
 from itertools import chain, count, cycle, islice, repeat
 from operator import length_hint
+from random import Random
 from time import perf_counter
 from typing import Any
 
@@ -37,8 +38,12 @@ MOST_LISTED = 10_000_000
 UNKNOWN_ITEMS = 1_000_000
 
 #: The golden ratio's fraction: any number of steps of this length around a circle
-#: leaves no large gap, and meets no period of the data.
+#: leaves no large gap.
 GOLDEN = 0.6180339887498949
+
+#: Share of the data by which places are moved at random. Smaller: all may fall on, or
+#: beside, every tenth item, if these are others; larger: gaps are left.
+JITTER = 0.05
 
 #: Types whose length and order hold while they are gone through, but that can't be
 #: looked into at a place. Making a list of one takes no one's time.
@@ -224,10 +229,11 @@ def spread(n: int) -> Iterator[int]:
     if n <= 0:
         return
     seen: set[int] = set()
+    jitter = Random(n)
     position = 0.5
     # Where most places were taken already the steps meet few new ones.
     while len(seen) < n // 2 + 1:
-        place = int(position * n)
+        place = int((position + jitter.uniform(0, JITTER)) % 1.0 * n)
         position = (position + GOLDEN) % 1.0
         if place not in seen:
             seen.add(place)

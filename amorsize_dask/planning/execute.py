@@ -11,20 +11,17 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterable, Sequence
 from contextvars import copy_context
-from time import perf_counter, thread_time
 from typing import Any
 
 from amorsize_dask.arguments import check_count, check_max_workers, check_seconds
-from amorsize_dask.core.placement import MAX_WAITING_THREADS, WAITING_FRACTION
-from amorsize_dask.core.placing import LITTLE_S
+from amorsize_dask.core.placement import MAX_WAITING_THREADS
 from amorsize_dask.errors import ArgumentError
 from amorsize_dask.execute.stand_ins import call_each
-from amorsize_dask.measure.machine import measure_machine
 from amorsize_dask.planning.data import list_all
 from amorsize_dask.planning.execution import run_all
+from amorsize_dask.planning.head_start import begin_here
 from amorsize_dask.planning.optimize import CHUNK_S, optimize
 from amorsize_dask.planning.putting_together import find_machine
-from amorsize_dask.planning.sample import CHEAP_S
 from amorsize_dask.planning.shared_state import SharedState
 from amorsize_dask.scheduler import AmorsizeScheduler, amorsize_scheduler
 
@@ -37,14 +34,6 @@ MANY_ITEMS = 20 * MAX_WAITING_THREADS
 #: Seconds for which the first item is waited for. Smaller: the scheduler is set up for
 #: work that would be done by then; larger: cores wait.
 FIRST_S = 0.002
-
-#: Seconds of work that is done here before the rest is looked at. Smaller: a slow start
-#: hands little work to the scheduler; larger: cores wait.
-HERE_S = 0.004
-
-#: Times that more items are called, at most, before the next look at the clock.
-#: Smaller: many short items are looked at often; larger: one quick item decides.
-MAX_GROWTH = 8
 
 
 def execute(
@@ -137,7 +126,7 @@ def _run(
             others = run_all(scheduler, func, items[1:], max_workers=max_workers)
             return [first.result(), *others]
         values.append(first.result())
-    _begin(func, items, values, scheduler)
+    begin_here(func, items, values, scheduler)
     if len(values) < len(items) and _has_state(func, items, values):
         values += call_each(func, items[len(values) :])
     if len(values) < len(items):
@@ -145,48 +134,6 @@ def _run(
             scheduler, func, items[len(values) :], max_workers=max_workers
         )
     return values
-
-
-def _begin(
-    func: Callable[[Any], Any],
-    items: Sequence[Any],
-    values: list[Any],
-    scheduler: AmorsizeScheduler,
-) -> None:
-    """Call the function here, with all items unless that is much work.
-
-    Parameters
-    ----------
-    func : callable
-        What to call.
-    items : sequence
-        All items.
-    values : list
-        The results so far, to which others are added.
-    scheduler : AmorsizeScheduler
-        What could do the rest.
-    """
-    n, n_items = 1, len(items)
-    begin = start = perf_counter()
-    cpu_begin = thread_time()
-    while len(values) < n_items:
-        # Going through a slice is faster than through what an iterator has left.
-        values += call_each(func, items[len(values) : len(values) + n])
-        end = perf_counter()
-        mean_s = max((end - start) / n, 1e-9)
-        n_left = n_items - len(values)
-        left_s = n_left * mean_s
-        if left_s > 2 * LITTLE_S and mean_s > CHEAP_S and end - begin > HERE_S:
-            is_waiting = thread_time() - cpu_begin < WAITING_FRACTION * (end - begin)
-            if is_waiting or left_s > _boot_s(scheduler):
-                return
-        n = max(1, min(MAX_GROWTH * n, int(HERE_S / mean_s), n_left))
-        start = end
-
-
-def _boot_s(scheduler: AmorsizeScheduler) -> float:
-    """Seconds until worker processes could do anything: less than that is done here."""
-    return 0.0 if scheduler.n_idle_workers else measure_machine().costs.boot_first_s
 
 
 def _has_state(

@@ -22,9 +22,26 @@ from amorsize_dask.scheduler import NOTHING_KNOWN, AmorsizeScheduler
 #: larger: each costs as much as many short calls.
 PIECES_A_CORE = 64
 
+#: Seconds of an item that is a piece by itself, and most pieces for that reason.
+#: Smaller: of short items, handing them out is a large part; larger: the scheduler has
+#: to cut pieces for many threads that wait.
+PIECE_S = 0.001
+MOST_PIECES = 1000
+
+
+def choose_n_pieces(n_items: int, n_cores: int, mean_s: float = 0.0) -> int:
+    """Return in how many pieces to hand items to a scheduler, at least 1.
+
+    Of items that take `PIECE_S` or longer each is one, up to `MOST_PIECES`: the
+    scheduler needn't cut them.
+    """
+    n = PIECES_A_CORE * n_cores
+    n = max(n, min(MOST_PIECES, int(n_items * mean_s / PIECE_S)))
+    return max(1, min(n, n_items))
+
 
 def make_tasks(
-    func: Callable[[Any], Any], items: Sequence[Any], n_pieces: int | None = None
+    func: Callable[[Any], Any], items: Sequence[Any], n_pieces: int
 ) -> tuple[TaskGraph, list[Key]]:
     """Return a graph that calls a function with items, and the keys of its pieces.
 
@@ -37,12 +54,10 @@ def make_tasks(
         What to call.
     items : sequence
         What to call it with, one item or more.
-    n_pieces : int, optional
-        In how many pieces, >= 1; by default `PIECES_A_CORE` for each core, if there
-        are so many items.
+    n_pieces : int
+        In how many pieces, >= 1, if there are so many items.
     """
-    n = n_pieces or PIECES_A_CORE * measure_machine().n_cores
-    size, n_larger = divmod(len(items), min(n, len(items)))
+    size, n_larger = divmod(len(items), min(n_pieces, len(items)))
     name = getattr(func, "__name__", None) or type(func).__name__
     recipe = Recipe(
         constants=(call_each, func, gather),
@@ -91,7 +106,7 @@ def run_all(
     """
     if not len(items):
         return []
-    tasks, keys = make_tasks(func, items)
+    tasks, keys = _make_tasks(func, items, experience)
     values = scheduler.run_tasks(
         tasks, keys, _known(experience), num_workers=max_workers
     )
@@ -108,7 +123,7 @@ def stream_all(
     """Call a function with items; yield the results in order, as they come."""
     if not len(items):
         return
-    tasks, keys = make_tasks(func, items)
+    tasks, keys = _make_tasks(func, items, experience)
     values = scheduler.stream_tasks(
         tasks, keys, _known(experience), num_workers=max_workers
     )
@@ -118,6 +133,14 @@ def stream_all(
         for some in values:
             yield from some
             del some
+
+
+def _make_tasks(
+    func: Callable[[Any], Any], items: Sequence[Any], experience: Experience | None
+) -> tuple[TaskGraph, list[Key]]:
+    mean_s = 0.0 if experience is None else experience.mean_s
+    n_cores = measure_machine().n_cores
+    return make_tasks(func, items, choose_n_pieces(len(items), n_cores, mean_s))
 
 
 def _known(experience: Experience | None) -> Mapping[int, Experience]:

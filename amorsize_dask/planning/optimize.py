@@ -16,7 +16,7 @@ from amorsize_dask.errors import ArgumentError
 from amorsize_dask.planning.choice import choose_lane
 from amorsize_dask.planning.collections import optimize_collection
 from amorsize_dask.planning.data import Data
-from amorsize_dask.planning.execution import PIECES_A_CORE
+from amorsize_dask.planning.execution import choose_n_pieces
 from amorsize_dask.planning.plan import Plan
 from amorsize_dask.planning.pools import choose_pool, find_main_problem
 from amorsize_dask.planning.putting_together import (
@@ -136,8 +136,8 @@ def _optimize(
     if respect_load:
         max_workers = min(max_workers or machine.n_cores, machine.n_cores)
     limits = Limits(max_workers=max_workers)
-    n_pieces = min(max(1, data.n_assumed), PIECES_A_CORE * machine.n_cores)
     whole = sample.statistics.workload(data.n_assumed)
+    n_pieces = choose_n_pieces(data.n_assumed, machine.n_cores, whole.mean_s)
     left = replace(
         whole,
         n_tasks=max(0, data.n_assumed - sample.n_tried),

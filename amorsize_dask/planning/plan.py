@@ -20,6 +20,7 @@ from amorsize_dask.planning.execution import (
     run_all,
     stream_all,
 )
+from amorsize_dask.planning.head_start import begin_here
 from amorsize_dask.planning.partitioning import apply_partitions
 from amorsize_dask.planning.pools import (
     SentByValue,
@@ -115,11 +116,18 @@ class Plan:
             return compute_collection(self.data, scheduler, self.max_workers)
         items = list_all(self.data)
         others = leave_out(items, self.results)
+        values: list[Any] = []
         if self._is_alone:
             values = call_each(self.func, others)
-        else:
-            values = run_all(
-                scheduler, self.func, others, self._experience, self.max_workers
+        elif self.lane == Lane.INLINE:
+            begin_here(self.func, others, values, scheduler)
+        if len(values) < len(others):
+            values += run_all(
+                scheduler,
+                self.func,
+                others[len(values) :],
+                self._experience,
+                self.max_workers,
             )
         return put_back(values, self.results, len(items))
 

@@ -28,13 +28,18 @@ from amorsize_dask.planning.trial import Trial
 
 #: Seconds that sampling may take, or this share of a loop's time, whichever is more.
 #: Smaller: uneven items are judged by a few; larger: asking costs more than it saves.
-BUDGET_S = 0.025
-BUDGET_FRACTION = 0.03
+BUDGET_S = 0.03
+BUDGET_FRACTION = 0.04
 
 #: Seconds of an item below which no lane but the caller can be worth it, since sending
 #: it takes as long; and how many such items tell that.
 CHEAP_S = 5e-7
 CHEAP_ITEMS = 50
+
+#: Seconds of a call below which several are timed as one, and how many. Smaller: what
+#: it takes to note each is a large part of it; larger: it isn't seen how they differ.
+SHORT_S = 10e-6
+GROUP_ITEMS = 32
 
 #: Most items that are tried at once. Smaller: many rounds; larger: of short items it
 #: isn't the calls that take the time, but noting what they took.
@@ -168,6 +173,8 @@ class _Sampling:
         n_each: int,
     ) -> None:
         self.sample = Sample(n_each=n_each)
+        self._func = func
+        self._groups: list[Outcome] = []
         self.state = SharedState(func)
         self._items = items
         self._n_items = n_items
@@ -185,16 +192,41 @@ class _Sampling:
         places = list(islice(self._places, n))
         self._n_left -= len(places)
         while places:
+            if self._are_short and len(places) >= GROUP_ITEMS:
+                group, places = places[:GROUP_ITEMS], places[GROUP_ITEMS:]
+                places = self._try_group(trial, group) + places
+                continue
             found = trial.call(places, [self._items[place] for place in places])
             self._take(found, trial)
             n_done = len(found.values)
             if found.failure is not None:
                 place, error = found.failure
-                if not isinstance(error, Exception):
-                    raise error
-                self.sample.failures[place] = error
+                self._note_failure(place, error)
                 n_done += 1
             places = places[n_done:]
+
+    def _try_group(self, trial: Trial, places: list[int]) -> list[int]:
+        """Time short calls as one; return the places of those that weren't made."""
+        values: list[Any] = []
+
+        def call_all(items: list[Any]) -> None:
+            # What was made before one of them raises is kept.
+            values.extend(map(self._func, items))
+
+        found = trial.call_other(call_all, [self._items[place] for place in places])
+        self.sample.values.update(zip(places, values, strict=False))
+        if found.failure is not None:
+            self._note_failure(places[len(values)], found.failure[1])
+            return places[len(values) + 1 :]
+        self._groups += found.outcomes
+        self._note_watch(trial, found.outcomes)
+        self._count()
+        return []
+
+    def _note_failure(self, place: int, error: BaseException) -> None:
+        if not isinstance(error, Exception):
+            raise error
+        self.sample.failures[place] = error
 
     def _take(self, found: BatchResult, trial: Trial) -> None:
         sample, outcomes = self.sample, found.outcomes
@@ -205,16 +237,21 @@ class _Sampling:
             self._has_imported = len(sys.modules) > self._n_modules
             self.state.note_first_call()
         sample.outcomes += outcomes
-        seconds = sum(outcome.seconds for outcome in outcomes)
-        if trial.gil_fraction is not None:
-            self._gil.append((seconds, trial.gil_fraction))
-            if trial.n_busy_cores > INNER_CORES and _may_have_threads():
-                sample.n_inner_cores = max(sample.n_inner_cores, trial.n_busy_cores)
+        self._note_watch(trial, outcomes)
         for outcome, value in zip(outcomes, found.values, strict=True):
             sample.values[outcome.task] = value
             if len(sample.in_sizes) < N_SIZED:
                 self._measure_sizes(self._items[outcome.task], value)
         self._count()
+
+    def _note_watch(self, trial: Trial, outcomes: Sequence[Outcome]) -> None:
+        if trial.gil_fraction is None:
+            return
+        seconds = sum(outcome.seconds for outcome in outcomes)
+        self._gil.append((seconds, trial.gil_fraction))
+        if trial.n_busy_cores > INNER_CORES and _may_have_threads():
+            most = max(self.sample.n_inner_cores, trial.n_busy_cores)
+            self.sample.n_inner_cores = most
 
     def _measure_sizes(self, item: Any, value: Any) -> None:
         sample = self.sample
@@ -248,15 +285,25 @@ class _Sampling:
             sample.first_call_s = first.seconds - sum(seconds) / len(seconds)
             counted = others
         statistics = sample.statistics = StageStatistics()
+        size = sample.n_each
+        if self._groups:
+            # What noting single calls took is no part of them.
+            counted, size = self._groups, GROUP_ITEMS
         outcomes = [outcome._replace(out_bytes=None) for outcome in counted]
-        outcomes[0] = outcomes[0]._replace(out_bytes=round(_mean(sample.out_sizes)))
-        n_items = self.sample.n_each * len(outcomes)
+        n_bytes = size / sample.n_each * _mean(sample.out_sizes)
+        outcomes[0] = outcomes[0]._replace(out_bytes=round(n_bytes))
+        n_items = size * len(outcomes)
         statistics.add(outcomes, Lane.INLINE, n_items=n_items)
         statistics.add_in_bytes(_mean(sample.in_sizes) / self.sample.n_each)
         if self._gil:
             watched_s = sum(seconds for seconds, _ in self._gil)
             gil_fraction = sum(s * gil for s, gil in self._gil) / watched_s
             statistics.watch(gil_fraction, statistics.cpu_fraction)
+
+    @property
+    def _are_short(self) -> bool:
+        """Whether noting what single calls take takes as long as they do."""
+        return self.sample.n_each == 1 and 0 < self.sample.mean_s < SHORT_S
 
     def count_next(self, elapsed_s: float) -> int:
         """Return how many items to try next; 0 if that is enough."""
@@ -268,7 +315,8 @@ class _Sampling:
             return 1
         mean_s = max(self.sample.n_each * sample.mean_s, 1e-9)
         loop_s = self._n_items / self.sample.n_each * mean_s
-        if len(sample.values) > 1 and loop_s < LITTLE_S / 2:
+        n_enough = CHEAP_ITEMS if self._are_short else 2
+        if len(sample.values) >= n_enough and loop_s < LITTLE_S / 2:
             return 0
         if self._is_clear():
             return 0
@@ -276,12 +324,16 @@ class _Sampling:
         if left_s < mean_s:
             return 0
         n_most = min(MAX_GROWTH * sample.n_tried, MOST_AT_ONCE)
+        if self._are_short:
+            n_most = max(n_most, GROUP_ITEMS)
         return max(1, min(n_left, n_most, int(min(WATCH_S, left_s) / mean_s)))
 
     def _is_clear(self) -> bool:
         sample = self.sample
         n, variation = len(sample.values), sample.variation
         if n < LEAST_ITEMS or variation is None:
+            return False
+        if self._are_short and not self._groups and self._n_left:
             return False
         if n >= CHEAP_ITEMS and sample.mean_s < CHEAP_S:
             return True

@@ -13,7 +13,7 @@ from time import perf_counter, process_time, sleep
 from typing import Any, Self
 
 from amorsize_dask.core.events import SIDE
-from amorsize_dask.execute.batch import BatchResult
+from amorsize_dask.execute.batch import BatchResult, Item
 from amorsize_dask.execute.side import SideWatch
 from amorsize_dask.execute.threads import Mailbox, ThreadWorker
 from amorsize_dask.measure.gil import WATCH_INTERVAL_S
@@ -58,13 +58,23 @@ class Trial:
         assert result is not None
         return result
 
+    def call_other(self, func: Callable[[Any], Any], argument: Any) -> BatchResult:
+        """Call another function once, in the same thread."""
+        self._give([(0, _bind(func, argument), ())])
+        result = self.wait()
+        assert result is not None
+        return result
+
     def begin(self, places: Sequence[int], items: Sequence[Any]) -> None:
         """Begin to call the function with items."""
-        func = self._func
-        tasks = [
-            (place, lambda _, item=item: func(item), ())
-            for place, item in zip(places, items, strict=True)
-        ]
+        self._give(
+            [
+                (place, _bind(self._func, item), ())
+                for place, item in zip(places, items, strict=True)
+            ]
+        )
+
+    def _give(self, tasks: list[Item]) -> None:
         self._watch.begin(self._thread, watched=True)
         self._start, self._start_cpu_s = perf_counter(), process_time()
         self._thread.give(tasks)
@@ -112,3 +122,8 @@ class Trial:
         else:
             self._thread.cancel()
         self._mailbox.close()
+
+
+def _bind(func: Callable[[Any], Any], item: Any) -> Callable[[Any], Any]:
+    """Return a call as a task that needs no values of others."""
+    return lambda _: func(item)
