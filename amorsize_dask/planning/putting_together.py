@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
-from dataclasses import replace
+from functools import cache
 from typing import Any
 
 from amorsize_dask.core.model import Lane, Machine, Workload
+from amorsize_dask.execute.pool import live_processes
 from amorsize_dask.execute.start_method import has_processes
-from amorsize_dask.measure.machine import measure_machine
+from amorsize_dask.measure.load import LoadWatch
+from amorsize_dask.measure.machine import leave_to_others, measure_machine
 from amorsize_dask.planning.advice import advise
 from amorsize_dask.planning.choice import RUN_S, Choice, choose_partitions
 from amorsize_dask.planning.plan import Plan
@@ -130,14 +131,14 @@ def find_lanes(*, may_send: bool, is_alone: bool) -> list[Lane]:
 def find_machine(respect_load: bool) -> Machine:
     """Return the machine, without the cores that others keep busy if asked to."""
     machine = measure_machine()
-    if not respect_load or not hasattr(os, "getloadavg"):
+    if not respect_load:
         return machine
-    n_busy = round(os.getloadavg()[0])
-    return replace(
-        machine,
-        n_cores=max(1, machine.n_cores - n_busy),
-        n_physical_cores=max(1, machine.n_physical_cores - n_busy),
-    )
+    return leave_to_others(machine, _load_watch().look(live_processes()))
+
+
+@cache
+def _load_watch() -> LoadWatch:
+    return LoadWatch()
 
 
 def find_speedup(serial_s: float, seconds: float) -> float:

@@ -269,13 +269,24 @@ def test_what_is_said(capsys: pytest.CaptureFixture[str]) -> None:
 def test_load_is_respected(
     monkeypatch: pytest.MonkeyPatch, several_cores: None
 ) -> None:
-    import os
+    from amorsize_dask.measure.load import CoreUse, Load
+    from amorsize_dask.planning import putting_together
 
-    monkeypatch.setattr(os, "getloadavg", lambda: (2.0, 0.0, 0.0))
+    class Watch:
+        n_busy = 2.0
+
+        def look(self, pids: Any) -> Load:
+            return Load(cores=(CoreUse("cores", 4, self.n_busy),))
+
+    watch = Watch()
+    monkeypatch.setattr(putting_together, "_load_watch", lambda: watch)
     plan = optimize(functions.spin, [0.005] * 2000, respect_load=True)
     assert plan.n_jobs == plan.max_workers == 2
-    monkeypatch.setattr(os, "getloadavg", lambda: (9.0, 0.0, 0.0))
+    watch.n_busy = 4.0
     assert optimize(functions.spin, [0.005] * 2000, respect_load=True).n_jobs == 1
+    assert optimize(functions.spin, [0.005] * 2000).n_jobs == 4
+    items = [0.0001] * 10
+    assert execute(functions.spin, items, respect_load=True) == items
 
 
 # -- pools -----------------------------------------------------------------------------
