@@ -35,6 +35,11 @@ if TYPE_CHECKING:
     )
     from amorsize_dask.pipeline.pipeline import Pipeline
     from amorsize_dask.pipeline.stage import Stage
+    from amorsize_dask.planning.execute import execute
+    from amorsize_dask.planning.optimize import optimize
+    from amorsize_dask.planning.plan import Plan
+    from amorsize_dask.planning.profile import DiagnosticProfile
+    from amorsize_dask.planning.sequence import from_sequence
     from amorsize_dask.scheduler import AmorsizeScheduler, amorsize_scheduler
 
 __version__ = "0.1.0"
@@ -44,9 +49,11 @@ _HOMES = {
     "AmorsizeError": "errors",
     "AmorsizeScheduler": "scheduler",
     "ArgumentError": "errors",
+    "DiagnosticProfile": "planning.profile",
     "LaneError": "errors",
     "MemoryBudgetError": "errors",
     "Pipeline": "pipeline.pipeline",
+    "Plan": "planning.plan",
     "ResultLostError": "errors",
     "SerializationError": "errors",
     "Stage": "pipeline.stage",
@@ -55,6 +62,8 @@ _HOMES = {
     "WorkerStartError": "errors",
     "amorsize_scheduler": "scheduler",
     "estimate_safe_batch_size": "batches",
+    "from_sequence": "planning.sequence",
+    "optimize": "planning.optimize",
     "optimize_streaming": "batches",
     "process_in_batches": "batches",
 }
@@ -63,9 +72,11 @@ __all__ = [
     "AmorsizeError",
     "AmorsizeScheduler",
     "ArgumentError",
+    "DiagnosticProfile",
     "LaneError",
     "MemoryBudgetError",
     "Pipeline",
+    "Plan",
     "ResultLostError",
     "SerializationError",
     "Stage",
@@ -74,12 +85,18 @@ __all__ = [
     "WorkerStartError",
     "amorsize_scheduler",
     "estimate_safe_batch_size",
+    "execute",
+    "from_sequence",
+    "optimize",
     "optimize_streaming",
     "process_in_batches",
 ]
 
 
 def __getattr__(name: str) -> Any:
+    if name == "execute":
+        # A folder that can be called: see there.
+        return import_module(f"{__name__}.execute")
     if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     module = import_module(f"{__name__}.{_HOMES[name]}")

@@ -6,62 +6,31 @@ the other two measure some items and say how it could be run by hand.
 
 from __future__ import annotations
 
-import pickle
-from collections.abc import (
-    Callable,
-    Generator,
-    Iterable,
-    Iterator,
-    Sequence,
-    Sized,
-)
+from collections.abc import Callable, Generator, Iterable, Sequence, Sized
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from itertools import chain, islice
-from threading import get_native_id
-from time import perf_counter
 from typing import Any, TypeVar
 
 import click
-from dask.bag import from_sequence
 from dask.sizeof import sizeof
 
 from amorsize_dask.arguments import check_seconds
-from amorsize_dask.core.batching import choose_batch_size
-from amorsize_dask.core.model import Lane, Limits
-from amorsize_dask.core.outcome import Outcome
-from amorsize_dask.core.placement import place
-from amorsize_dask.core.statistics import StageStatistics
+from amorsize_dask.core.model import Limits
 from amorsize_dask.core.units import format_seconds
 from amorsize_dask.errors import ArgumentError
-from amorsize_dask.execute.batch import BatchResult, run_batch
-from amorsize_dask.measure.clock import RunDelay
 from amorsize_dask.measure.machine import measure_machine
-from amorsize_dask.measure.size import measure_pickled
+from amorsize_dask.planning.data import UNKNOWN_ITEMS
+from amorsize_dask.planning.optimize import CHUNK_S
+from amorsize_dask.planning.pools import choose_pool
+from amorsize_dask.planning.putting_together import find_speedup
+from amorsize_dask.planning.reading import stream_read
+from amorsize_dask.planning.sample import describe_function, take_sample
+from amorsize_dask.planning.trial import Trial
 from amorsize_dask.scheduler import AmorsizeScheduler
 
 T = TypeVar("T")
 R = TypeVar("R")
-
-#: Items of the first batch for each core. Smaller: cores have nothing to do while the
-#: first items are measured; larger: more is read before anything is known.
-FIRST_ITEMS_A_CORE = 4
-
-#: Partitions of a batch for each core. Smaller: results come, and wait, in larger
-#: pieces; larger: each costs as much as many short calls.
-PARTITIONS_A_CORE = 64
-
-#: Seconds that a batch is to take. Smaller: the end of each batch, where cores have
-#: nothing to do, is a larger part of it; larger: more is read ahead.
-BATCH_S = 2.0
-
-#: Most times that a batch may be larger than the one before. Smaller: many small ones
-#: at the start; larger: one quick item decides how much is read.
-MAX_GROWTH = 8
-
-#: Share of the memory that items may take which have been read. Smaller: batches of
-#: large items are small; larger: less is left for what is made of them.
-READ_FRACTION = 0.25
 
 #: Items that are measured. Smaller: one that is unlike the others decides; larger: it
 #: takes longer than it is worth.
@@ -70,13 +39,6 @@ MOST_SAMPLE_ITEMS = 10
 
 #: Seconds of measuring after which no further item is tried.
 SAMPLE_S = 1.0
-
-#: Items that data of unknown length is taken to have: it wouldn't be streamed if they
-#: were few.
-UNKNOWN_ITEMS = 1_000_000
-
-#: Seconds that a chunk of a pool's should take at most.
-CHUNK_S = 0.2
 
 
 def process_in_batches(
@@ -151,33 +113,25 @@ def _process(
     verbose: bool,
     scheduler: AmorsizeScheduler | None,
 ) -> Generator[R, None, None]:
-    """Read a batch, yield its results, and choose the size of the next one."""
-    machine = measure_machine()
-    size = batch_size or FIRST_ITEMS_A_CORE * machine.n_cores
-    items_left = iter(data)
     with ExitStack() as stack:
         if scheduler is None:
             made = AmorsizeScheduler(memory_limit=fraction)
             scheduler = stack.enter_context(made)
-        n_done = 0
-        while items := list(islice(items_left, size)):
-            start = perf_counter()
-            item_bytes = sizeof(items) / len(items)
-            n_partitions = min(len(items), PARTITIONS_A_CORE * machine.n_cores)
-            bag = from_sequence(items, npartitions=n_partitions).map(func)
-            del items
-            with closing(scheduler.stream(bag)) as values:
-                del bag
-                yield from values
-            seconds = perf_counter() - start
-            n_done += size
-            if verbose:
-                text = f"{n_done} items, the last {size} in {format_seconds(seconds)}"
-                click.echo(text, err=True)
-            if batch_size is None:
-                by_time = size * min(MAX_GROWTH, BATCH_S / max(seconds, 1e-6))
-                read_bytes = READ_FRACTION * fraction * machine.memory_bytes
-                size = max(1, int(min(by_time, read_bytes / item_bytes)))
+        values = stream_read(
+            scheduler,
+            func,
+            data,
+            batch_size=batch_size,
+            memory_fraction=fraction,
+            tell=_tell if verbose else None,
+        )
+        stack.enter_context(closing(values))
+        yield from values
+
+
+def _tell(n_done: int, n: int, seconds: float) -> None:
+    text = f"{n_done} items, the last {n} in {format_seconds(seconds)}"
+    click.echo(text, err=True)
 
 
 def estimate_safe_batch_size(
@@ -215,13 +169,20 @@ def estimate_safe_batch_size(
     _check_iterable("sample_data", sample_data)
     _check_fraction(max_memory_percent)
     machine = measure_machine()
-    kept_bytes, passing_bytes, n_tried = 1, 0, 0
-    for item, result in _try_out(sample_func, islice(sample_data, MOST_SAMPLE_ITEMS)):
-        (value,), (outcome,) = result.values, result.outcomes
-        passing_bytes = max(passing_bytes, outcome.peak_bytes or 0)
-        kept_bytes = max(kept_bytes, sizeof(item) + sizeof(value))
-        del value, result
-        n_tried += 1
+    kept_bytes, passing_bytes, n_tried, seconds = 1, 0, 0, 0.0
+    with Trial(sample_func) as trial:
+        for item in islice(sample_data, MOST_SAMPLE_ITEMS):
+            found = trial.call([n_tried], [item])
+            if found.failure is not None:
+                raise found.failure[1]
+            (value,), (outcome,) = found.values, found.outcomes
+            passing_bytes = max(passing_bytes, outcome.peak_bytes or 0)
+            kept_bytes = max(kept_bytes, sizeof(item) + sizeof(value))
+            seconds += outcome.seconds
+            n_tried += 1
+            del value, found
+            if seconds > SAMPLE_S:
+                break
     if not n_tried:
         raise ArgumentError("sample_data", sample_data, "expected one item or more")
     left_bytes = max_memory_percent * machine.memory_bytes
@@ -293,85 +254,37 @@ def optimize_streaming(
     sample = list(islice(items, SAMPLE_ITEMS))
     whole: Iterable[T] = data if isinstance(data, Sequence) else chain(sample, items)
     n_items = len(data) if isinstance(data, Sized) else UNKNOWN_ITEMS
-    statistics = StageStatistics()
-    outcomes, in_bytes, hindrance = _measure(func, sample)
-    if not outcomes:
-        reason = "there are no items"
-        return StreamingPlan(
-            n_jobs=1,
-            chunksize=1,
-            data=whole,
-            item_s=0.0,
-            estimated_speedup=1.0,
-            reason=reason,
-        )
-    statistics.add(outcomes, Lane.INLINE)
-    statistics.add_in_bytes(in_bytes)
-    lanes = (Lane.INLINE,) if hindrance else (Lane.INLINE, Lane.PROCESSES)
-    limits = Limits(lanes=lanes, max_workers=max_workers)
-    machine, workload = measure_machine(), statistics.workload(n_items)
-    placement = place(workload, machine, limits, lanes=lanes)
-    assert placement.predicted is not None
-    chunksize = 1
-    if placement.lane is Lane.PROCESSES:
-        chunksize = choose_batch_size(
-            n_items,
-            placement.n_workers,
-            workload.mean_s,
-            machine.costs.round_trip_s,
-            target_chunk_duration,
-        )
-    loop_s = n_items * workload.mean_s
-    predicted_s = placement.predicted.makespan_s
+    found = take_sample(func, sample, n_items, SAMPLE_ITEMS)
+    for error in found.failures.values():
+        raise error
+    _, _, hindrance = describe_function(func)
+    hindrance = hindrance or found.unpicklable
+    workload = found.statistics.workload(n_items)
+    pool = choose_pool(
+        workload,
+        measure_machine(),
+        Limits(max_workers=max_workers),
+        target_chunk_s=target_chunk_duration,
+        allowed=hindrance is None and found.state is None,
+    )
     return StreamingPlan(
-        n_jobs=placement.n_workers,
-        chunksize=chunksize,
+        n_jobs=pool.n_jobs,
+        chunksize=pool.chunksize if pool.n_jobs > 1 else 1,
         data=whole,
         item_s=workload.mean_s,
-        estimated_speedup=max(1.0, loop_s / predicted_s) if predicted_s else 1.0,
-        reason=hindrance or placement.reason,
+        estimated_speedup=find_speedup(n_items * workload.mean_s, pool.predicted_s),
+        reason=hindrance or _explain(n_items, found.state, pool.n_jobs),
     )
 
 
-def _measure(
-    func: Callable[[T], Any], sample: Sequence[T]
-) -> tuple[list[Outcome], float, str | None]:
-    """Call a function with items; return outcomes, bytes in, and why not elsewhere."""
-    outcomes: list[Outcome] = []
-    in_bytes = 0
-    hindrance: str | None = None
-    try:
-        pickle.dumps(func)
-    except Exception as error:
-        hindrance = f"the function can't be pickled: {type(error).__name__}: {error}"
-    for item, result in _try_out(func, sample):
-        (value,), (outcome,) = result.values, result.outcomes
-        out_bytes = None
-        try:
-            in_bytes += measure_pickled(item).n_bytes
-            out_bytes = measure_pickled(value).n_bytes
-        except Exception as error:
-            hindrance = f"an item or its result can't be pickled: {error}"
-        outcomes.append(outcome._replace(out_bytes=out_bytes))
-        del value, result
-    return outcomes, in_bytes / max(1, len(outcomes)), hindrance
-
-
-def _try_out(
-    func: Callable[[T], Any], items: Iterable[T]
-) -> Iterator[tuple[T, BatchResult]]:
-    """Call a function with items one by one, until that has taken long enough."""
-    start = perf_counter()
-    with RunDelay(get_native_id()) as delay:
-        for number, item in enumerate(items):
-            task = number, lambda _, item=item: func(item), ()
-            result = run_batch([task], {}, delay)
-            if result.failure is not None:
-                raise result.failure[1]
-            yield item, result
-            del result
-            if perf_counter() - start > SAMPLE_S:
-                break
+def _explain(n_items: int, state: str | None, n_jobs: int) -> str:
+    if not n_items:
+        return "there are no items"
+    if state is not None:
+        return f"calls change what other calls see: {state}"
+    if n_jobs == 1:
+        return "a loop is as fast as processes are predicted to be"
+    return f"{n_jobs} processes are predicted to be faster than a loop"
 
 
 def _check_function(name: str, value: Any) -> None:

@@ -27,6 +27,7 @@ from amorsize_dask.arguments import (
     check_timeout,
 )
 from amorsize_dask.callbacks import Observers, observe
+from amorsize_dask.core.experience import Experience
 from amorsize_dask.core.model import CALLER_LANES, Lane, Limits, Machine
 from amorsize_dask.core.scheduling import Scheduling
 from amorsize_dask.errors import ArgumentError
@@ -47,6 +48,8 @@ from amorsize_dask.measure.load import LoadWatch
 from amorsize_dask.measure.machine import leave_to_others, measure_machine
 
 LANES = tuple(Lane)
+
+NOTHING_KNOWN: Mapping[int, Experience] = {}
 
 
 class AmorsizeScheduler:
@@ -265,6 +268,57 @@ class AmorsizeScheduler:
         ):
             yield execution
 
+    def run_tasks(
+        self,
+        tasks: TaskGraph,
+        keys: Any,
+        known: Mapping[int, Experience] = NOTHING_KNOWN,
+        **kwargs: Any,
+    ) -> Any:
+        """Run a graph that has been lowered; as from calling the scheduler.
+
+        Callbacks aren't told of it: there is no graph of Dask's to show to them.
+
+        Parameters
+        ----------
+        tasks : TaskGraph
+            What to run.
+        keys : key or list of these, nested
+            What to return.
+        known : mapping of int to Experience, optional
+            What is known of its stages, by number. By default what earlier runs have
+            shown.
+        **kwargs
+            As for calling it.
+        """
+        nobody = Observers([])
+        with self._recorded(tasks, kwargs, nobody, known=known) as execution:
+            execution.run()
+        return nest(keys, execution.store.find)
+
+    def stream_tasks(
+        self,
+        tasks: TaskGraph,
+        keys: list[Key],
+        known: Mapping[int, Experience] = NOTHING_KNOWN,
+        **kwargs: Any,
+    ) -> Generator[Any, None, None]:
+        """Run a graph that has been lowered, and yield the values of keys in order."""
+        nobody = Observers([])
+        delivery = Delivery(keys, tasks, is_ordered=True)
+        with (
+            self._recorded(
+                tasks, kwargs, nobody, is_streamed=True, known=known
+            ) as execution,
+            closing(execution.stream(delivery)) as values,
+        ):
+            yield from values
+
+    @property
+    def n_idle_workers(self) -> int:
+        """How many worker processes are up and have nothing to do."""
+        return self._pool.n_idle
+
     def close(self) -> None:
         """End the worker processes; a later compute starts new ones."""
         self._pool.close()
@@ -295,6 +349,7 @@ class AmorsizeScheduler:
         observers: Observers,
         *,
         is_streamed: bool = False,
+        known: Mapping[int, Experience] = NOTHING_KNOWN,
     ) -> Iterator[Execution]:
         """Prepare the run of a graph, and keep a record of how it went."""
         limits = self._limits_for(kwargs, is_observed=observers.has_posttask)
@@ -309,7 +364,7 @@ class AmorsizeScheduler:
             self._with_memory_limit(limits, machine),
             n_warm=n_warm,
             is_streamed=is_streamed,
-            recalled=recollection.experiences,
+            recalled={**recollection.experiences, **known},
         )
         execution = Execution(
             tasks,

@@ -64,3 +64,17 @@ def _is_result(part: Any) -> bool:
     from dask.bag import core
 
     return part is not core.no_result
+
+
+def call_each(function: Callable[[Any], Any], items: Iterable[Any]) -> list[Any]:
+    """Call a function with each item.
+
+    Since Python 3.11 that is faster than ``map``, which enters the interpreter anew for
+    each call of a Python function.
+    """
+    return [function(item) for item in items]
+
+
+def gather(items: Iterable[Any]) -> list[Any]:
+    """Return items as a list; one that is made for this is taken as it is."""
+    return items if type(items) is list else list(items)

@@ -36,6 +36,8 @@ class PickledSize:
     seconds: float
     #: Whether all of the value was pickled.
     is_complete: bool
+    #: Whether `pickle` can do it without cloudpickle's help, as far as it went.
+    is_plain: bool = True
 
 
 class _Full(Exception):
@@ -106,17 +108,21 @@ def measure_pickled(value: Any, limit_bytes: int = LIMIT_BYTES) -> PickledSize:
         `pickle.PicklingError`, `AttributeError`, or what the value's own methods raise.
     """
     start = perf_counter()
+    is_plain = True
     try:
         counter, is_complete = _measure(pickle.Pickler, value, limit_bytes)
         is_by_value = counter.names_main
     except Exception:
         # A lambda, a closure or a local class: if cloudpickle has an error too, that is
         # the one to tell.
-        is_by_value = True
+        is_by_value, is_plain = True, False
     if is_by_value or cloudpickle.list_registry_pickle_by_value():
         counter, is_complete = _measure(cloudpickle.Pickler, value, limit_bytes)
     return PickledSize(
-        counter.n_bytes + counter.n_buffer_bytes, perf_counter() - start, is_complete
+        counter.n_bytes + counter.n_buffer_bytes,
+        perf_counter() - start,
+        is_complete,
+        is_plain,
     )
 
 

@@ -96,10 +96,10 @@ def test_large_items_are_not_read_ahead(monkeypatch: pytest.MonkeyPatch) -> None
     """However quick they are, those that were read fit into their share."""
     from dataclasses import replace
 
-    from amorsize_dask import batches
+    from amorsize_dask.planning import reading
 
     small = replace(measure_machine(), memory_bytes=40 * MB)
-    monkeypatch.setattr(batches, "measure_machine", lambda: small)
+    monkeypatch.setattr(reading, "measure_machine", lambda: small)
     n_read = 0
 
     def make() -> Iterator[bytes]:

@@ -1,0 +1,1 @@
+"""Choosing lanes, workers and partitions before there is a graph: `optimize`."""

@@ -1,0 +1,238 @@
+"""Pools that aren't ours: how many processes and what chunks suit them, and using one.
+
+A `multiprocessing.Pool` hands out chunks of one size, each when a process asks for
+one. With N items of t seconds and deviation s each, chunks of k items, n processes that
+take b seconds to boot, x seconds to move an item and r to move a chunk::
+
+    b + max( rounds(N / k, n, k (t + x) + r, s sqrt(k)),     the processes
+             N x + N r / 2 k )                               the caller feeds them
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import sys
+from collections.abc import Callable, Sequence
+from concurrent.futures import Executor
+from dataclasses import dataclass, replace
+from math import ceil
+from multiprocessing.pool import Pool, ThreadPool
+from typing import Any
+
+import cloudpickle
+
+from amorsize_dask.core.cost import move_s, rounds_s, usable_cores
+from amorsize_dask.core.model import Costs, Lane, Limits, Machine, Workload
+from amorsize_dask.core.placement import (
+    GAIN_FRACTION,
+    WAITING_FRACTION,
+    WORKER_GAIN_FRACTION,
+    memory_ceiling,
+)
+from amorsize_dask.errors import ArgumentError
+
+#: Seconds until the first process of a pool is at work, and each further one: Python's
+#: own costs and the copying of page tables for "fork", a new interpreter for "spawn".
+#: Measured on Linux with numpy imported; "forkserver" is what our own workers use, of
+#: which the costs on this machine are known.
+FORK_S = (0.015, 0.005)
+SPAWN_S = (0.1, 0.04)
+
+#: Most chunks for each process that are tried as a size. Smaller: uneven items end
+#: unevenly; larger: the messages cost as much as what they even out.
+MOST_CHUNKS = 64
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PoolChoice:
+    """What suits a `multiprocessing.Pool`."""
+
+    n_jobs: int
+    chunksize: int
+    #: Seconds for all items, starting the pool included; of one process: of a loop.
+    predicted_s: float
+    #: Seconds to start one process, and why it is one process if that isn't for speed.
+    spawn_s: float
+
+
+def choose_pool(
+    workload: Workload,
+    machine: Machine,
+    limits: Limits,
+    *,
+    target_chunk_s: float,
+    function_bytes: int = 0,
+    allowed: bool = True,
+) -> PoolChoice:
+    """Choose processes and chunks for a pool.
+
+    Parameters
+    ----------
+    workload : Workload
+        All items, each a task.
+    machine : Machine
+        The host.
+    limits : Limits
+        What the user allows.
+    target_chunk_s : float
+        Seconds that a chunk should take at most, > 0.
+    function_bytes : int, optional
+        Bytes of the function, which is sent with each chunk.
+    allowed : bool, optional
+        Whether more than one process may be chosen at all.
+
+    Returns
+    -------
+    PoolChoice
+        One process unless more are faster by `GAIN_FRACTION` than a loop: that is also
+        the answer for functions that wait.
+    """
+    costs = find_pool_costs(machine.costs)
+    machine = replace(machine, costs=costs)
+    serial_s = workload.n_tasks * workload.mean_s
+    most = 1
+    if allowed and workload.cpu_fraction > WAITING_FRACTION:
+        most = min(
+            usable_cores(workload, machine),
+            memory_ceiling(workload, machine, limits, Lane.PROCESSES),
+            max(1, workload.n_tasks),
+        )
+        if limits.max_workers is not None:
+            most = min(most, limits.max_workers)
+    chunk_s = costs.round_trip_s + function_bytes / costs.bytes_per_s
+    item_s = workload.mean_s + move_s(workload, costs)
+    largest = max(1, int(min(target_chunk_s / max(item_s, 1e-9), workload.n_tasks)))
+
+    def predict(n: int, size: int) -> float:
+        boot_s = costs.boot_first_s + (n - 1) * costs.boot_next_s
+        n_chunks = ceil(workload.n_tasks / size)
+        return boot_s + max(
+            rounds_s(n_chunks, n, size * item_s + chunk_s, workload.std_s * size**0.5),
+            workload.n_tasks * (item_s - workload.mean_s) + n_chunks * chunk_s / 2,
+        )
+
+    def choose_size(n: int) -> tuple[float, int]:
+        sizes = {
+            max(1, min(largest, ceil(workload.n_tasks / (n * n_chunks))))
+            for n_chunks in range(1, MOST_CHUNKS + 1)
+        }
+        best_s = min(predict(n, size) for size in sizes)
+        # The smallest of those that are as good: it evens out what isn't foreseen.
+        good_s = best_s / (1 - WORKER_GAIN_FRACTION)
+        return next((s, k) for k in sorted(sizes) if (s := predict(n, k)) <= good_s)
+
+    found = {n: choose_size(n) for n in range(1, most + 1)}
+    best_s = min(seconds for seconds, _ in found.values())
+    n_jobs = next(
+        n
+        for n, (seconds, _) in found.items()
+        if seconds <= best_s / (1 - WORKER_GAIN_FRACTION)
+    )
+    if n_jobs == 1 or found[n_jobs][0] > (1 - GAIN_FRACTION) * serial_s:
+        n_jobs = 1
+    seconds, chunksize = found[n_jobs]
+    return PoolChoice(
+        n_jobs=n_jobs,
+        chunksize=chunksize,
+        predicted_s=serial_s if n_jobs == 1 else seconds,
+        spawn_s=costs.boot_next_s,
+    )
+
+
+def find_start_method() -> str:
+    """Return how `multiprocessing` starts processes here, without settling it."""
+    method = multiprocessing.get_start_method(allow_none=True)
+    return method or multiprocessing.get_all_start_methods()[0]
+
+
+def find_pool_costs(costs: Costs) -> Costs:
+    """Return what a `multiprocessing.Pool` costs where our own workers cost `costs`."""
+    method = find_start_method()
+    if method == "forkserver":
+        return costs
+    first_s, next_s = FORK_S if method == "fork" else SPAWN_S
+    return replace(costs, boot_first_s=first_s, boot_next_s=next_s)
+
+
+def find_main_problem(func: Callable[..., Any]) -> str | None:
+    """Return why a pool's processes wouldn't find a function of ``__main__``, if so."""
+    main = sys.modules.get("__main__")
+    if getattr(func, "__module__", None) != "__main__" or hasattr(main, "__file__"):
+        return None
+    if find_start_method() == "fork":
+        return None
+    return "new processes can't import a function of an interactive session"
+
+
+def describe_pool(
+    n_jobs: int, n_threads: int, chunksize: int, kind: str
+) -> dict[str, int]:
+    """Return the arguments to make a pool of some kind with."""
+    match kind:
+        case "multiprocessing":
+            return {"processes": n_jobs}
+        case "concurrent.futures":
+            return {"max_workers": n_jobs}
+        case "threads":
+            return {"max_workers": n_threads}
+        case "joblib":
+            return {"n_jobs": n_jobs, "batch_size": chunksize}
+    expected = "expected 'multiprocessing', 'concurrent.futures', 'threads' or 'joblib'"
+    raise ArgumentError("kind", kind, expected)
+
+
+class SentByValue:
+    """A function that is pickled by cloudpickle, whoever pickles it."""
+
+    def __init__(self, func: Callable[[Any], Any]) -> None:
+        self._func = func
+
+    def __call__(self, item: Any) -> Any:
+        """Call the function."""
+        return self._func(item)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return cloudpickle.loads, (cloudpickle.dumps(self._func),)
+
+
+def check_pool(pool: Any) -> None:
+    """Make sure that it is a pool of a known kind.
+
+    Raises
+    ------
+    ArgumentError
+        If it isn't.
+    """
+    if not (isinstance(pool, Pool | Executor) or _is_joblib(pool)):
+        expected = (
+            "expected a multiprocessing.Pool, an executor of concurrent.futures or a "
+            "joblib.Parallel"
+        )
+        raise ArgumentError("pool", pool, expected)
+
+
+def _is_joblib(pool: Any) -> bool:
+    return type(pool).__module__.partition(".")[0] == "joblib" and callable(pool)
+
+
+def map_with(
+    pool: Any, func: Callable[[Any], Any], items: Sequence[Any], chunksize: int
+) -> list[Any]:
+    """Call a function with items in somebody's pool; return the results in order.
+
+    Raises
+    ------
+    BaseException
+        What the function or the pool raises.
+    """
+    if not len(items):
+        return []
+    if isinstance(pool, ThreadPool):
+        # Its threads fetch single items as fast as chunks.
+        return pool.map(func, items, chunksize=1)
+    if isinstance(pool, Pool):
+        return pool.map(func, items, chunksize=chunksize)
+    if isinstance(pool, Executor):
+        return list(pool.map(func, items, chunksize=chunksize))
+    # What `joblib.delayed` makes of a call.
+    return list(pool((func, (item,), {}) for item in items))

@@ -1,0 +1,393 @@
+"""Trying out a function on some items, and keeping what it returns."""
+
+from __future__ import annotations
+
+import pickle
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from itertools import islice
+from math import inf
+from statistics import median
+from time import perf_counter
+from typing import Any
+
+from dask.sizeof import sizeof
+
+from amorsize_dask.core.feeding import WATCH_S
+from amorsize_dask.core.model import Lane
+from amorsize_dask.core.outcome import Outcome
+from amorsize_dask.core.placing import LITTLE_S
+from amorsize_dask.core.statistics import StageStatistics
+from amorsize_dask.execute.batch import BatchResult
+from amorsize_dask.execute.inner_threads import THREADED_MODULES
+from amorsize_dask.measure.size import PickledSize, measure_pickled
+from amorsize_dask.planning.data import spread
+from amorsize_dask.planning.shared_state import SharedState
+from amorsize_dask.planning.trial import Trial
+
+#: Seconds that sampling may take, or this share of a loop's time, whichever is more.
+#: Smaller: uneven items are judged by a few; larger: asking costs more than it saves.
+BUDGET_S = 0.03
+BUDGET_FRACTION = 0.04
+
+#: Seconds of an item below which no lane but the caller can be worth it, since sending
+#: it takes as long; and how many such items tell that.
+CHEAP_S = 5e-7
+CHEAP_ITEMS = 50
+
+#: Seconds of a call below which several are timed as one, and how many. Smaller: what
+#: it takes to note each is a large part of it; larger: it isn't seen how they differ.
+SHORT_S = 10e-6
+GROUP_ITEMS = 32
+
+#: Most items that are tried at once. Smaller: many rounds; larger: of short items it
+#: isn't the calls that take the time, but noting what they took.
+MOST_AT_ONCE = 1000
+
+#: Items that are tried before it may be clear what they take. Smaller: chance decides;
+#: larger: where all are alike, time is spent on what is known.
+LEAST_ITEMS = 5
+
+#: Share of the mean by which it may be wrong, as its standard error, when it is said to
+#: be clear. Smaller: more items are tried than the noise of the machine lets one see;
+#: larger: predictions are wrong by that much.
+CLEAR_FRACTION = 0.02
+
+#: Times that more items are tried at once than so far, at most. Smaller: short ones are
+#: tried in many rounds; larger: one that was slow for being the first, or quick by
+#: chance, decides how many are tried for nothing.
+MAX_GROWTH = 8
+
+#: Characters of an error's text that are shown.
+SHOWN = 80
+
+#: Items of which sizes are measured, and bytes of each that are pickled for it.
+#: Smaller: one that is unlike the others decides; larger: measuring takes as long as
+#: the calls.
+N_SIZED = 3
+SIZED_BYTES = 1_000_000
+
+#: Times as long as any other that the first call must have taken to be left out, and
+#: times the median if modules were imported meanwhile. Smaller: what is just a larger
+#: item is left out; larger: an import is taken for what each call costs.
+FIRST_FACTOR = 3.0
+IMPORT_FACTOR = 1.5
+
+#: Cores that the process must have kept busy during a call for it to have threads of
+#: its own. Smaller: the watching thread counts as one.
+INNER_CORES = 1.4
+
+
+@dataclass(slots=True)
+class Sample:
+    """What came of the items that were tried, by their places in the data."""
+
+    outcomes: list[Outcome] = field(default_factory=list)
+    values: dict[int, Any] = field(default_factory=dict)
+    failures: dict[int, Exception] = field(default_factory=dict)
+    #: Measurements without the first call, if that was slow for having been first.
+    statistics: StageStatistics = field(default_factory=StageStatistics)
+    first_call_s: float = 0.0
+    #: Cores that one call keeps busy, if it has threads of its own; otherwise 1.
+    n_inner_cores: float = 1.0
+    in_sizes: list[PickledSize] = field(default_factory=list)
+    out_sizes: list[PickledSize] = field(default_factory=list)
+    #: Why items or results can't be sent to another process, and why not by `pickle`.
+    unsendable: str | None = None
+    unpicklable: str | None = None
+    #: What calls have changed that others of them see.
+    state: str | None = None
+    #: Items of work that each of those tried was.
+    n_each: int = 1
+    seconds: float = 0.0
+
+    @property
+    def n_tried(self) -> int:
+        """How many items were tried."""
+        return len(self.values) + len(self.failures)
+
+    @property
+    def mean_s(self) -> float:
+        """Mean seconds of a call."""
+        return self.statistics.mean_s
+
+    @property
+    def variation(self) -> float | None:
+        """Standard deviation of the seconds over their mean."""
+        if self.statistics.n_counted < 2 or not self.mean_s:
+            return None
+        return self.statistics.workload(1).std_s / self.mean_s
+
+
+def take_sample(
+    func: Callable[[Any], Any],
+    items: Sequence[Any],
+    n_items: int,
+    most: int | None = None,
+    n_each: int = 1,
+) -> Sample:
+    """Call a function with some items, until it is clear what the others will take.
+
+    Parameters
+    ----------
+    func : callable
+        Called in another thread than the calling one. What it raises is kept.
+    items : sequence
+        Items to choose from.
+    n_items : int
+        How many there are in all, at least as many.
+    most : int, optional
+        Most items to try, >= 1.
+    n_each : int, optional
+        How many items of work each of them is: what is measured is by these.
+
+    Returns
+    -------
+    Sample
+        It has taken no longer than `BUDGET_S`, or `BUDGET_FRACTION` of what a loop
+        over all items would take, but for the last call that was begun.
+    """
+    start = perf_counter()
+    sampling = _Sampling(func, items, n_items, most or len(items), n_each)
+    with Trial(func) as trial:
+        n = min(1, len(items))
+        while n:
+            sampling.try_out(trial, n)
+            n = sampling.count_next(perf_counter() - start)
+    sample = sampling.sample
+    sample.state = sampling.state.describe_changes()
+    sample.seconds = perf_counter() - start
+    return sample
+
+
+class _Sampling:
+    """A sample while it is being taken."""
+
+    def __init__(
+        self,
+        func: Callable[[Any], Any],
+        items: Sequence[Any],
+        n_items: int,
+        most: int,
+        n_each: int,
+    ) -> None:
+        self.sample = Sample(n_each=n_each)
+        self._func = func
+        self._groups: list[Outcome] = []
+        self.state = SharedState(func)
+        self._items = items
+        self._n_items = n_items
+        self._n_left = min(most, len(items))
+        # A function that may keep state is called in order, as a loop would.
+        self._places: Iterator[int] = (
+            iter(range(len(items))) if self.state.names else spread(len(items))
+        )
+        self._gil: list[tuple[float, float]] = []
+        self._n_modules = len(sys.modules)
+        self._has_imported = False
+
+    def try_out(self, trial: Trial, n: int) -> None:
+        """Try some more items, each once, whether or not others raise."""
+        places = list(islice(self._places, n))
+        self._n_left -= len(places)
+        while places:
+            if self._are_short and len(places) >= GROUP_ITEMS:
+                group, places = places[:GROUP_ITEMS], places[GROUP_ITEMS:]
+                places = self._try_group(trial, group) + places
+                continue
+            found = trial.call(places, [self._items[place] for place in places])
+            self._take(found, trial)
+            n_done = len(found.values)
+            if found.failure is not None:
+                place, error = found.failure
+                self._note_failure(place, error)
+                n_done += 1
+            places = places[n_done:]
+
+    def _try_group(self, trial: Trial, places: list[int]) -> list[int]:
+        """Time short calls as one; return the places of those that weren't made."""
+        values: list[Any] = []
+
+        def call_all(items: list[Any]) -> None:
+            # What was made before one of them raises is kept.
+            values.extend(map(self._func, items))
+
+        found = trial.call_other(call_all, [self._items[place] for place in places])
+        self.sample.values.update(zip(places, values, strict=False))
+        if found.failure is not None:
+            self._note_failure(places[len(values)], found.failure[1])
+            return places[len(values) + 1 :]
+        self._groups += found.outcomes
+        self._note_watch(trial, found.outcomes)
+        self._count()
+        return []
+
+    def _note_failure(self, place: int, error: BaseException) -> None:
+        if not isinstance(error, Exception):
+            raise error
+        self.sample.failures[place] = error
+
+    def _take(self, found: BatchResult, trial: Trial) -> None:
+        sample, outcomes = self.sample, found.outcomes
+        if not outcomes:
+            return
+        is_first = not sample.outcomes
+        if is_first:
+            self._has_imported = len(sys.modules) > self._n_modules
+            self.state.note_first_call()
+        sample.outcomes += outcomes
+        self._note_watch(trial, outcomes)
+        for outcome, value in zip(outcomes, found.values, strict=True):
+            sample.values[outcome.task] = value
+            if len(sample.in_sizes) < N_SIZED:
+                self._measure_sizes(self._items[outcome.task], value)
+        self._count()
+
+    def _note_watch(self, trial: Trial, outcomes: Sequence[Outcome]) -> None:
+        if trial.gil_fraction is None:
+            return
+        seconds = sum(outcome.seconds for outcome in outcomes)
+        self._gil.append((seconds, trial.gil_fraction))
+        if trial.n_busy_cores > INNER_CORES and _may_have_threads():
+            most = max(self.sample.n_inner_cores, trial.n_busy_cores)
+            self.sample.n_inner_cores = most
+
+    def _measure_sizes(self, item: Any, value: Any) -> None:
+        sample = self.sample
+        for what, found, sizes in (
+            ("an item", item, sample.in_sizes),
+            ("a result", value, sample.out_sizes),
+        ):
+            try:
+                size = measure_sent(found)
+            except Exception as error:
+                sample.unsendable = f"{what} can't be pickled: {_describe(error)}"
+                size = PickledSize(sizeof(found), 0.0, True, False)
+            if not size.is_plain and sample.unpicklable is None:
+                reason = sample.unsendable or f"{what} can't be pickled without help"
+                sample.unpicklable = reason
+            sizes.append(size)
+
+    def _count(self) -> None:
+        """Add up anew what is known, with or without the first call."""
+        sample = self.sample
+        first, *others = sample.outcomes
+        sample.first_call_s = 0.0
+        seconds = [outcome.seconds for outcome in others]
+        factor = inf
+        if self._has_imported and seconds:
+            factor = IMPORT_FACTOR * median(seconds)
+        if len(seconds) >= LEAST_ITEMS - 1:
+            factor = min(factor, FIRST_FACTOR * max(seconds))
+        counted = sample.outcomes
+        if first.seconds > factor:
+            sample.first_call_s = first.seconds - sum(seconds) / len(seconds)
+            counted = others
+        statistics = sample.statistics = StageStatistics()
+        size = sample.n_each
+        if self._groups:
+            # What noting single calls took is no part of them.
+            counted, size = self._groups, GROUP_ITEMS
+        outcomes = [outcome._replace(out_bytes=None) for outcome in counted]
+        n_bytes = size / sample.n_each * _mean(sample.out_sizes)
+        outcomes[0] = outcomes[0]._replace(out_bytes=round(n_bytes))
+        n_items = size * len(outcomes)
+        statistics.add(outcomes, Lane.INLINE, n_items=n_items)
+        statistics.add_in_bytes(_mean(sample.in_sizes) / self.sample.n_each)
+        if self._gil:
+            watched_s = sum(seconds for seconds, _ in self._gil)
+            gil_fraction = sum(s * gil for s, gil in self._gil) / watched_s
+            statistics.watch(gil_fraction, statistics.cpu_fraction)
+
+    @property
+    def _are_short(self) -> bool:
+        """Whether noting what single calls take takes as long as they do."""
+        return self.sample.n_each == 1 and 0 < self.sample.mean_s < SHORT_S
+
+    def count_next(self, elapsed_s: float) -> int:
+        """Return how many items to try next; 0 if that is enough."""
+        sample = self.sample
+        n_left = self._n_left
+        if not n_left or len(sample.failures) >= LEAST_ITEMS > len(sample.values):
+            return 0
+        if not sample.values:
+            return 1
+        mean_s = max(self.sample.n_each * sample.mean_s, 1e-9)
+        loop_s = self._n_items / self.sample.n_each * mean_s
+        n_enough = CHEAP_ITEMS if self._are_short else 2
+        if len(sample.values) >= n_enough and loop_s < LITTLE_S / 2:
+            return 0
+        if self._is_clear():
+            return 0
+        left_s = max(BUDGET_S, BUDGET_FRACTION * loop_s) - elapsed_s
+        if left_s < mean_s:
+            return 0
+        n_most = min(MAX_GROWTH * sample.n_tried, MOST_AT_ONCE)
+        if self._are_short:
+            n_most = max(n_most, GROUP_ITEMS)
+        return max(1, min(n_left, n_most, int(min(WATCH_S, left_s) / mean_s)))
+
+    def _is_clear(self) -> bool:
+        sample = self.sample
+        n, variation = len(sample.values), sample.variation
+        if n < LEAST_ITEMS or variation is None:
+            return False
+        if self._are_short and not self._groups and self._n_left:
+            return False
+        if n >= CHEAP_ITEMS and sample.mean_s < CHEAP_S:
+            return True
+        if variation / n**0.5 > CLEAR_FRACTION:
+            return False
+        return sample.statistics.gil_fraction is not None
+
+
+def measure_sent(value: Any) -> PickledSize:
+    """Measure a value as it is sent; of a large one only a part is looked at.
+
+    Raises
+    ------
+    Exception
+        What the pickler raises.
+    """
+    size = measure_pickled(value, SIZED_BYTES)
+    if size.is_complete:
+        return size
+    n_bytes = max(size.n_bytes, sizeof(value))
+    seconds = size.seconds * n_bytes / size.n_bytes
+    return PickledSize(n_bytes, seconds, False, size.is_plain)
+
+
+def describe_function(func: Callable[[Any], Any]) -> tuple[int, str | None, str | None]:
+    """Return a function's pickled bytes, and why it can't be sent, or not by `pickle`.
+
+    Sent means sent by us: what `pickle` can't do, lambdas and closures, cloudpickle
+    mostly can.
+    """
+    try:
+        size = measure_sent(func)
+    except Exception as error:
+        reason = f"the function can't be pickled: {_describe(error)}"
+        return 0, reason, reason
+    if size.is_plain:
+        return size.n_bytes, None, None
+    try:
+        pickle.dumps(func)
+        reason = "it takes cloudpickle"
+    except Exception as error:
+        reason = _describe(error)
+    return size.n_bytes, None, f"the function can't be pickled: {reason}"
+
+
+def _may_have_threads() -> bool:
+    return any(name in sys.modules for name in THREADED_MODULES)
+
+
+def _mean(sizes: Sequence[PickledSize]) -> float:
+    return sum(size.n_bytes for size in sizes) / max(1, len(sizes))
+
+
+def _describe(error: BaseException) -> str:
+    text = str(error)
+    shown = f"{text[:SHOWN]}..." if len(text) > SHOWN else text
+    return f"{type(error).__name__}: {shown}"
