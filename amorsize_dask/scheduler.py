@@ -260,12 +260,23 @@ class AmorsizeScheduler:
                 yield from values
 
     @contextmanager
-    def open_run(self, tasks: TaskGraph) -> Iterator[Execution]:
-        """Prepare the run of a graph that is open, for `Pipeline`."""
-        with (
-            observe(None) as observers,
-            self._recorded(tasks, {}, observers, is_streamed=True) as execution,
-        ):
+    def open_run(
+        self, tasks: TaskGraph, known: Mapping[int, Experience] = NOTHING_KNOWN
+    ) -> Iterator[Execution]:
+        """Prepare the run of a graph that is open.
+
+        Parameters
+        ----------
+        tasks : TaskGraph
+            One without tasks; `Execution.feed` adds them.
+        known : mapping of int to Experience, optional
+            What is known of its stages, by number.
+        """
+        self._check_annotated_lanes(tasks)
+        nobody = Observers([])
+        with self._recorded(
+            tasks, {}, nobody, is_streamed=True, known=known
+        ) as execution:
             yield execution
 
     def run_tasks(

@@ -8,6 +8,7 @@ from time import perf_counter
 from typing import Any
 
 from amorsize_dask.arguments import check_count, check_flag
+from amorsize_dask.core.experience import Experience
 from amorsize_dask.core.graph import Graph
 from amorsize_dask.core.scheduling import Scheduling
 from amorsize_dask.core.stage import Stage as StageState
@@ -141,7 +142,7 @@ class Pipeline:
                     max_items=self._max_items,
                     most_tasks=MAX_TASKS,
                 )
-                with self._scheduler.open_run(tasks) as execution:
+                with self._scheduler.open_run(tasks, progress.known()) as execution:
                     progress.begin(flow, execution.scheduling, self.stages)
                     with closing(execution.feed(flow)) as results:
                         for result in results:
@@ -168,6 +169,16 @@ class _Progress:
     def n_seen(self) -> int:
         """Items of the source that have been taken in."""
         return self._parts[-1][0].n_seen if self._parts else 0
+
+    def known(self) -> dict[int, Experience]:
+        """Return what the parts so far have shown of the stages."""
+        if not self._parts:
+            return {}
+        found = {
+            number: state.statistics.experience()
+            for number, state in enumerate(self._parts[-1][1])
+        }
+        return {number: seen for number, seen in found.items() if seen is not None}
 
     def begin(
         self, flow: Flow, scheduling: Scheduling, stages: tuple[Stage, ...]
@@ -251,6 +262,11 @@ def _open_graph(stages: tuple[Stage, ...]) -> TaskGraph:
             n_stages=len(stages),
             wanted=frozenset(),
             is_open=True,
+            stage_lanes={
+                number: stage.lanes
+                for number, stage in enumerate(stages)
+                if stage.lanes is not None
+            },
         ),
         keys=[],
         nodes=[],

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
 from amorsize_dask.arguments import (
     check_count,
     check_flag,
+    check_lanes,
     check_max_workers,
     check_retries,
 )
+from amorsize_dask.core.model import Lane
 from amorsize_dask.errors import ArgumentError
 from amorsize_dask.execute.item_call import ItemCall, Shape
 
@@ -48,6 +50,8 @@ class Stage:
     max_workers : int, optional
         Most workers that may run this stage at once, >= 1; 1 for what must not run
         twice at a time.
+    lane : str or sequence of str, optional
+        The lanes in which it may run, of those that the scheduler may use.
 
     Raises
     ------
@@ -69,6 +73,7 @@ class Stage:
     on_error: Literal["raise", "skip"] = "raise"
     retries: int = 0
     max_workers: int | None = None
+    lane: str | Sequence[str] | None = None
 
     def __post_init__(self) -> None:
         if not callable(self.function):
@@ -81,6 +86,8 @@ class Stage:
             check_count("batch", self.batch, 1)
         check_max_workers("max_workers", self.max_workers)
         check_retries(self.retries)
+        if self.lane is not None:
+            check_lanes(self.lane, "lane")
         for name in ("filter", "flatten"):
             check_flag(name, getattr(self, name))
         if self.on_error not in ("raise", "skip"):
@@ -92,6 +99,11 @@ class Stage:
             found = getattr(self.function, "__name__", None)
             name = found if isinstance(found, str) else type(self.function).__name__
             object.__setattr__(self, "name", name)
+
+    @property
+    def lanes(self) -> tuple[Lane, ...] | None:
+        """The lanes in which it may run; ``None``: any."""
+        return None if self.lane is None else check_lanes(self.lane)
 
     @property
     def shape(self) -> Shape:

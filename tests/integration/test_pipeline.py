@@ -167,6 +167,22 @@ def test_each_stage_has_its_lane(forced: Force) -> None:
     assert "bottleneck" in str(pipeline.report())
 
 
+def test_a_stage_may_be_told_its_lane(forced: Force) -> None:
+    stages = [Stage(double, lane="processes"), Stage(add_one, lane=("threads",))]
+    pipeline = Pipeline(stages, scheduler=forced("auto"))
+    assert list(pipeline.run(range(30))) == [2 * x + 1 for x in range(30)]
+    assert [set(stage.lanes) for stage in pipeline.report().stages] == [
+        {"processes"},
+        {"threads"},
+    ]
+
+
+def test_a_lane_that_the_scheduler_may_not_use(forced: Force) -> None:
+    pipeline = Pipeline([Stage(double, lane="threads")], scheduler=forced("inline"))
+    with pytest.raises(ArgumentError, match="inline"):
+        next(pipeline.run(range(3)))
+
+
 def test_coroutines_wait_in_one_event_loop(forced: Force) -> None:
     results = list(Pipeline([nap_together], scheduler=forced("auto")).run(range(60)))
     assert [x for x, _ in results] == list(range(60))
@@ -323,6 +339,7 @@ def test_bad_pipelines(arguments: dict[str, Any], word: str) -> None:
         ({"max_workers": 0}, "max_workers"),
         ({"set_up": 3}, "set_up"),
         ({"name": 3}, "name"),
+        ({"lane": "clouds"}, "lane"),
     ],
 )
 def test_bad_stages(arguments: dict[str, Any], word: str) -> None:
