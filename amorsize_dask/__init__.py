@@ -22,6 +22,7 @@ if TYPE_CHECKING:
         optimize_streaming,
         process_in_batches,
     )
+    from amorsize_dask.cluster import cluster_kwargs, local_cluster
     from amorsize_dask.errors import (
         AmorsizeError,
         ArgumentError,
@@ -50,7 +51,9 @@ _HOMES = {
     "WorkerLostError": "errors",
     "WorkerStartError": "errors",
     "amorsize_scheduler": "scheduler",
+    "cluster_kwargs": "cluster",
     "estimate_safe_batch_size": "batches",
+    "local_cluster": "cluster",
     "optimize_streaming": "batches",
     "process_in_batches": "batches",
 }
@@ -67,7 +70,9 @@ __all__ = [
     "WorkerLostError",
     "WorkerStartError",
     "amorsize_scheduler",
+    "cluster_kwargs",
     "estimate_safe_batch_size",
+    "local_cluster",
     "optimize_streaming",
     "process_in_batches",
 ]

@@ -143,7 +143,7 @@ def _predict_threads(
     handover = GIL_HANDOVER if n > 1 else 0.0
     start_s = max(0, n - n_up) * costs.thread_start_s + n * costs.hand_off_s
     return start_s + max(
-        _rounds_s(n_tasks, n, mean_s + dispatch_s, workload.std_s),
+        rounds_s(n_tasks, n, mean_s + dispatch_s, workload.std_s),
         n_tasks * (mean_s * workload.gil_fraction * (1 + handover) + dispatch_s),
         n_tasks * mean_s * workload.cpu_fraction / usable_cores(workload, machine),
     )
@@ -185,7 +185,7 @@ def _predict_processes(
         wait_s
         + n * costs.round_trip_s
         + max(
-            _rounds_s(n_tasks, n, task_s + dispatch_s, workload.std_s),
+            rounds_s(n_tasks, n, task_s + dispatch_s, workload.std_s),
             n_tasks * (transfer_s + dispatch_s / 2),
             n_tasks
             * (mean_s * workload.cpu_fraction + 2 * transfer_s)
@@ -201,7 +201,8 @@ def _tasks_in(seconds: float, task_s: float) -> float:
     return seconds / task_s if task_s else inf
 
 
-def _rounds_s(n_tasks: float, n: int, task_s: float, std_s: float) -> float:
+def rounds_s(n_tasks: float, n: int, task_s: float, std_s: float) -> float:
+    """Seconds until n workers have done tasks that don't wait for anyone."""
     if n == 1 or not task_s:
         return n_tasks * task_s
     end_s = (1 - 1 / n) * (task_s / 2 + std_s * std_s / (2 * task_s))
