@@ -22,6 +22,7 @@ if TYPE_CHECKING:
         optimize_streaming,
         process_in_batches,
     )
+    from amorsize_dask.cluster import cluster_kwargs, local_cluster
     from amorsize_dask.errors import (
         AmorsizeError,
         ArgumentError,
@@ -61,9 +62,11 @@ _HOMES = {
     "WorkerLostError": "errors",
     "WorkerStartError": "errors",
     "amorsize_scheduler": "scheduler",
+    "cluster_kwargs": "cluster",
     "estimate_safe_batch_size": "batches",
     "from_sequence": "planning.sequence",
     "optimize": "planning.optimize",
+    "local_cluster": "cluster",
     "optimize_streaming": "batches",
     "process_in_batches": "batches",
 }
@@ -84,9 +87,11 @@ __all__ = [
     "WorkerLostError",
     "WorkerStartError",
     "amorsize_scheduler",
+    "cluster_kwargs",
     "estimate_safe_batch_size",
     "execute",
     "from_sequence",
+    "local_cluster",
     "optimize",
     "optimize_streaming",
     "process_in_batches",

@@ -77,9 +77,16 @@ def live_processes() -> set[int]:
 
 
 def _threads_of_dask() -> frozenset[threading.Thread]:
-    """Return the threads of `scheduler="threads"`, which stay on purpose."""
-    pool = getattr(sys.modules.get("dask.threaded"), "default_pool", None)
-    return frozenset() if pool is None else frozenset(pool._threads)
+    """Return the threads of Dask that stay on purpose.
+
+    They are those of `scheduler="threads"`, and the one to which all clusters of a
+    process give what would hold up their loops.
+    """
+    pools = (
+        getattr(sys.modules.get("dask.threaded"), "default_pool", None),
+        getattr(sys.modules.get("distributed.utils"), "_offload_executor", None),
+    )
+    return frozenset(t for pool in pools if pool is not None for t in pool._threads)
 
 
 @dataclass(frozen=True)

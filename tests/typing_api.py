@@ -7,7 +7,12 @@ from typing import Any, assert_type
 
 import dask.bag as db
 
-from amorsize_dask import AmorsizeScheduler, amorsize_scheduler
+from amorsize_dask import (
+    AmorsizeScheduler,
+    amorsize_scheduler,
+    cluster_kwargs,
+    local_cluster,
+)
 
 assert_type(amorsize_scheduler, AmorsizeScheduler)
 
@@ -53,3 +58,12 @@ with AmorsizeScheduler(lanes=["threads"]) as scheduler:
         assert_type(decision.n_workers, int)
 
 default.close()
+
+arguments = cluster_kwargs((abs, [-1, -2]), max_workers=2, memory_limit="1 GB")
+assert_type(arguments.reasons, dict[str, str])
+assert_type(arguments.predicted_s, float)
+assert_type(arguments.fits, bool)
+with local_cluster(
+    db.from_sequence([1]), client=True, dashboard_address=None
+) as cluster:
+    assert_type(cluster.arguments.fits, bool)

@@ -113,12 +113,21 @@ def _find_roots() -> Iterator[Path]:
     shared = spool.SHARED_MEMORY
     if shared.is_dir() and os.access(shared, os.W_OK | os.X_OK):
         yield shared
+    yield find_disk_folder()
+
+
+def find_disk_folder() -> Path:
+    """Return where temporary files go that are to take disk, and no memory.
+
+    That is Dask's ``temporary-directory`` if it is set. It may be in memory after all,
+    if the user has chosen so or there is nothing else.
+    """
     chosen = config.get("temporary-directory", None)
     # Whole, for a task may change the folder that it is relative to.
     disk = Path(chosen or tempfile.gettempdir()).absolute()
     if chosen is None and _is_in_memory(disk) and os.access(LASTING, os.W_OK | os.X_OK):
         disk = LASTING
-    yield disk
+    return disk
 
 
 @cache

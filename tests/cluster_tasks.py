@@ -1,0 +1,52 @@
+"""What clusters are given to do, in a module that is quick to import."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import threading
+import time
+from typing import Any
+
+
+def compute(n: int) -> int:
+    """Compute holding the GIL."""
+    total = 0
+    for i in range(n):
+        total += i * i % 7
+    return total
+
+
+def wait(i: int) -> int:
+    """Wait, as for a server."""
+    time.sleep(0.02)
+    return i
+
+
+def digest(n_bytes: int) -> str:
+    """Compute without the GIL."""
+    return hashlib.sha256(bytes(n_bytes)).hexdigest()
+
+
+def take(n_bytes: int) -> tuple[int, int]:
+    """Take memory for a while; return how much, and the process it was taken in."""
+    taken = bytearray(n_bytes)
+    for i in range(0, n_bytes, 4096):
+        taken[i] = 1
+    time.sleep(0.3)
+    return len(taken), os.getpid()
+
+
+def make(n_bytes: int) -> bytes:
+    """Return so many bytes, having taken twice as many."""
+    return bytes(bytearray(n_bytes))
+
+
+def fail(i: int) -> int:
+    """Raise."""
+    raise KeyError(i)
+
+
+def lock(i: int) -> Any:
+    """Return what no one can pickle."""
+    return threading.Lock()

@@ -1,0 +1,192 @@
+"""What a few tasks show of all of them."""
+
+from __future__ import annotations
+
+from collections import Counter
+from itertools import pairwise
+from types import SimpleNamespace
+from typing import Any
+
+import cluster_tasks as tasks
+import dask.bag as db
+import pytest
+from dask import delayed
+
+from amorsize_dask import AmorsizeScheduler
+from amorsize_dask.cluster.probe import MOST_NEEDED, SAMPLE_TASKS, probe
+from amorsize_dask.cluster.work import measure_work
+from amorsize_dask.core.model import Workload
+from amorsize_dask.errors import ArgumentError
+from amorsize_dask.lowering import read
+from amorsize_dask.lowering.partitions import find_partitions
+
+MB = 10**6
+
+
+def measure(work: Any) -> Workload:
+    """Return the workload of the only stage of some work."""
+    (stage,) = measure_work(work).stages
+    return stage
+
+
+def bag(function: Any, items: Any) -> Any:
+    """Return a bag with a partition for each item."""
+    items = list(items)
+    return db.from_sequence(items, npartitions=len(items)).map(function)
+
+
+def test_work_that_holds_the_gil_is_seen_to() -> None:
+    """All tasks count, and only some are run."""
+    stage = measure(bag(tasks.compute, [300_000] * 50))
+    assert stage.n_tasks == 50
+    assert stage.gil_fraction > 0.7
+    assert stage.cpu_fraction > 0.7
+
+
+def test_work_that_waits_is_seen_to() -> None:
+    """It computes for next to none of its time."""
+    stage = measure(bag(tasks.wait, range(50)))
+    assert stage.n_tasks == 50
+    assert stage.mean_s >= 0.02
+    assert stage.cpu_fraction < 0.2
+
+
+def test_work_without_the_gil_is_seen_to() -> None:
+    """It computes, and leaves the GIL to others."""
+    stage = measure(bag(tasks.digest, [30 * MB] * 10))
+    assert stage.cpu_fraction > 0.7
+    assert stage.gil_fraction < 0.4
+
+
+def test_peaks_are_those_of_a_task() -> None:
+    """Whatever this process has taken before, and whatever is left when it is done."""
+    larger = bytearray(200 * MB)
+    larger[::4096] = bytes(len(larger[::4096]))
+    del larger
+    stage = measure(bag(tasks.take, [60 * MB] * 5))
+    assert 50 * MB < stage.peak_bytes < 90 * MB
+
+
+def test_results_are_those_of_a_task() -> None:
+    """They count as what they take, apart from what passes."""
+    found = measure_work(bag(tasks.make, [20 * MB] * 8))
+    (stage,) = found.stages
+    assert stage.out_bytes == pytest.approx(20 * MB, rel=0.05)
+    assert found.held_bytes == pytest.approx(160 * MB, rel=0.05)
+    assert 10 * MB < stage.peak_bytes < 40 * MB
+
+
+def test_only_some_tasks_run() -> None:
+    """As few of each stage as a sample needs, once each."""
+    ran: list[int] = []
+    probe(read(*find_partitions(bag(ran.append, range(100)))))
+    counted = Counter(ran)
+    assert len(counted) == SAMPLE_TASKS
+    assert set(counted.values()) == {1}
+    # Not only those of the head.
+    assert max(counted) >= 50
+
+
+def test_stages_behind_others_are_seen() -> None:
+    """What a task needs is run before it, and both are measured."""
+    made = [delayed(tasks.wait)(i) for i in range(10)]
+    after = [delayed(tasks.digest)(one) for one in made]
+    both = [delayed(max)(a, b) for a, b in pairwise(after)]
+    found = measure_work(both)
+    assert sum(stage.n_tasks for stage in found.stages) >= 19
+    assert not found.n_unknown
+
+
+def test_a_sum_over_everything_is_left_out() -> None:
+    """To learn what it takes, all of the work would have to be done."""
+    n = 2 * MOST_NEEDED
+    total = delayed(sum)([delayed(tasks.wait)(i) for i in range(n)])
+    found = measure_work(total)
+    assert [stage.n_tasks for stage in found.stages] == [n]
+    assert found.n_unknown >= 1
+
+
+def test_what_a_task_raises_comes_out() -> None:
+    """As itself."""
+    with pytest.raises(KeyError):
+        measure_work(bag(tasks.fail, [1, 2]))
+
+
+def test_what_can_not_be_pickled_is_known() -> None:
+    """Results that no process could send back."""
+    found = measure_work(bag(tasks.lock, range(3)))
+    assert "pickle" in str(found.unsendable)
+    assert measure_work(bag(tasks.wait, range(3))).unsendable is None
+
+
+def test_a_function_is_tried_with_some_items() -> None:
+    """All items count."""
+    items = list(range(1000))
+    stage = measure((tasks.wait, items))
+    assert stage.n_tasks == 1000
+    assert stage.cpu_fraction < 0.2
+    assert measure((tasks.wait, {1, 2, 3})).n_tasks == 3
+
+
+def test_a_record_is_taken_as_it_is() -> None:
+    """Nothing is run; the last results are those that were asked for."""
+    with AmorsizeScheduler() as scheduler:
+        bag(tasks.wait, range(40)).compute(scheduler=scheduler)
+        record = scheduler.last_run
+    found = measure_work(record)
+    (stage,) = (stage for stage in found.stages if stage.n_tasks == 40)
+    assert stage.cpu_fraction < 0.2
+    assert found.held_bytes >= 0
+
+
+def test_a_plan_is_taken_as_it_is() -> None:
+    """What it rests on is read: its profile."""
+    profile = SimpleNamespace(
+        n_items_assumed=30,
+        avg_execution_time=0.2,
+        coefficient_of_variation=0.5,
+        cpu_fraction=0.9,
+        gil_fraction=None,
+        in_bytes=10.0,
+        out_bytes=20.0,
+        peak_bytes=30.0,
+        unsendable=None,
+    )
+    found = measure_work(SimpleNamespace(diagnostic_profile=profile))
+    (stage,) = found.stages
+    assert (stage.n_tasks, stage.mean_s, stage.std_s) == (30, 0.2, 0.1)
+    # What isn't known to leave the GIL is taken to hold it.
+    assert stage.gil_fraction == 0.9
+    assert found.held_bytes == 600
+
+
+def test_two_delayed_values_are_no_function_with_data() -> None:
+    """Though delayed values can be called, and have any attribute."""
+    found = measure_work((delayed(tasks.wait)(1), delayed(tasks.wait)(2)))
+    assert [stage.n_tasks for stage in found.stages] == [2]
+
+
+@pytest.mark.parametrize(
+    "work",
+    [
+        None,
+        3,
+        [],
+        (tasks.wait, []),
+        (tasks.wait, 3),
+        (3, [1]),
+        SimpleNamespace(diagnostic_profile=None),
+    ],
+)
+def test_what_is_no_work_is_refused(work: Any) -> None:
+    """And it is said what would be work."""
+    with pytest.raises(ArgumentError, match="work="):
+        measure_work(work)
+
+
+def test_a_generator_is_left_alone() -> None:
+    """Items that were tried would be missing from it."""
+    items = iter([1, 2])
+    with pytest.raises(ArgumentError, match="lost"):
+        measure_work((tasks.wait, items))
+    assert list(items) == [1, 2]
