@@ -251,15 +251,22 @@ class Feeding:
 
     def _stages_for(self, lane: Lane, worker: int) -> list[int]:
         """Return the stages of which a worker could get tasks, lowest first."""
-        ready = self._graph.ready
         numbers = [
             number
             for number in self._placing.placed[lane] & self._graph.ready_stages
             if self._may_join(number, worker)
         ]
         if len(numbers) > 1:
-            numbers.sort(key=lambda number: ready[number].head)
+            numbers.sort(key=self._rank)
         return numbers
+
+    def _rank(self, number: int) -> int:
+        """Return what sorts stages that have ready tasks, those to go on with first.
+
+        Of a graph that is open the later stages: they finish what was begun.
+        """
+        graph = self._graph
+        return -number if graph.graph.is_open else graph.ready[number].head
 
     def _may_join(self, number: int, worker: int) -> bool:
         """Whether a stage has room for one more worker, or has this one already."""
@@ -389,7 +396,7 @@ class Feeding:
         left_s, left_bytes = CALLER_SLICE_S, SLICE_BYTES
         most = self._cap(len(self._stage_of))
         if not numbers <= self._placing.caller_stages:
-            first = min(numbers, key=lambda number: ready[number].head)
+            first = min(numbers, key=self._rank)
             size = self._graph.n_items(ready[first].head)
             n_tasks = len(ready[first])
             n_items = size * n_tasks
@@ -401,7 +408,7 @@ class Feeding:
                 numbers, most = {first}, min(most, n)
             left_bytes = min(left_bytes, max(1.0, self._fitting.room_bytes))
         room_bytes = self._fitting.room_bytes - left_bytes
-        heads = sorted((ready[number].head, number) for number in numbers)
+        heads = sorted((self._rank(number), number) for number in numbers)
         while heads and len(tasks) < most and left_s > 0 and left_bytes > 0:
             _, number = heads.pop(0)
             item_s, item_bytes = self._expect(number)
@@ -414,7 +421,7 @@ class Feeding:
             size = self._graph.n_items(ready[number].head)
             n = ceil(min(left_s / item_s, left_bytes / item_bytes))
             n_tasks = min(ceil(n / size), most - len(tasks), len(ready[number]))
-            if heads:
+            if heads and not self._graph.graph.is_open:
                 n_tasks = ready[number].count_below(heads[0][0], n_tasks)
             n = min(n, n_tasks * size)
             may_cut = number in self._placing.placed[Lane.PROCESSES]
@@ -426,7 +433,7 @@ class Feeding:
             left_s -= n * item_s
             left_bytes -= n * item_bytes
             if ready[number]:
-                heads.append((ready[number].head, number))
+                heads.append((self._rank(number), number))
                 heads.sort()
         return tasks, CALLER_SLICE_S - left_s
 

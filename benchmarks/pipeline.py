@@ -1,0 +1,181 @@
+"""A pipeline against its bottleneck and against bags: `python benchmarks/pipeline.py`.
+
+Pages of a loopback server that waits 20 ms are parsed, which takes 2 ms of computing
+at the least, and written to files. The bottleneck is the parsing; its ideal time is
+what it takes by itself, one after the other in this process, divided by the cores.
+Beside it the same as a bag under each of Dask's schedulers. Rounds are interleaved,
+each run in a fresh process, medians count, results are compared.
+
+With items of 5 MB under a limit of 200 MB the highest memory of all processes together
+is looked at, shared memory included.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections import defaultdict
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+from pipeline_work import Writer, fetch, make_large, parse, shrink, turn_large
+
+HERE = Path(__file__).parent
+SERVER = HERE / "page_server.py"
+DELAY_S = 0.02
+N_ITEMS = 1000
+N_LARGE = 200
+LIMIT_BYTES = 200_000_000
+
+
+@contextmanager
+def serve() -> Iterator[int]:
+    """Run the server; give its port."""
+    command = [sys.executable, str(SERVER), str(DELAY_S)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        try:
+            yield int(process.stdout.readline())
+        finally:
+            process.kill()
+
+
+def run_pipeline(port: int, folder: Path) -> list[int]:
+    """Run the pipeline; return the numbers of the files."""
+    from amorsize_dask import Pipeline
+
+    pipeline = Pipeline([fetch, parse, Writer(folder)])
+    numbers = list(pipeline.run((number, port) for number in range(N_ITEMS)))
+    print(pipeline.report(), file=sys.stderr)
+    return numbers
+
+
+def run_bag(scheduler: str, port: int, folder: Path) -> list[int]:
+    """Run the same as a bag under one of Dask's schedulers."""
+    import dask.bag as db
+
+    addresses = [(number, port) for number in range(N_ITEMS)]
+    bag = db.from_sequence(addresses, partition_size=1)
+    bag = bag.map(fetch).map(parse).map(Writer(folder))
+    return list(bag.compute(scheduler=scheduler))
+
+
+def measure_bottleneck(port: int) -> float:
+    """Return the seconds of parsing all pages, divided by the cores."""
+    _, body = fetch((0, port))
+    parse((0, body))
+    start = time.perf_counter()
+    for number in range(N_ITEMS):
+        parse((number, body))
+    return (time.perf_counter() - start) / len(os.sched_getaffinity(0))
+
+
+def run_large() -> dict[str, Any]:
+    """Run large items through a pipeline; return the highest memory."""
+    import psutil
+
+    from amorsize_dask import AmorsizeScheduler, Pipeline
+
+    done = threading.Event()
+    peaks = [0, 0]
+    me = psutil.Process()
+
+    def measure() -> int:
+        total = 0
+        for process in (me, *me.children(recursive=True)):
+            try:
+                memory = process.memory_full_info()
+            except psutil.Error:
+                continue
+            total += memory.pss
+        spooled = sum(
+            path.stat().st_size for path in Path("/dev/shm").glob("amorsize-*/**/*")
+        )
+        return total + spooled
+
+    def watch() -> None:
+        while not done.wait(0.02):
+            try:
+                peaks[1] = max(peaks[1], measure())
+            except OSError:
+                continue
+
+    peaks[0] = measure()
+    thread = threading.Thread(target=watch)
+    thread.start()
+    start = time.perf_counter()
+    with AmorsizeScheduler(memory_limit=LIMIT_BYTES) as scheduler:
+        pipeline = Pipeline([make_large, turn_large, shrink], scheduler=scheduler)
+        numbers = list(pipeline.run(iter(range(N_LARGE))))
+    seconds = time.perf_counter() - start
+    done.set()
+    thread.join()
+    assert numbers == list(range(N_LARGE))
+    return {"seconds": seconds, "idle": peaks[0], "peak": peaks[1]}
+
+
+def run_part(name: str) -> None:
+    """Run one thing in this process and print what was measured."""
+    if name == "large":
+        print(json.dumps(run_large()))
+        return
+    with serve() as port, tempfile.TemporaryDirectory() as folder:
+        if name == "bottleneck":
+            print(json.dumps({"seconds": measure_bottleneck(port)}))
+            return
+        start = time.perf_counter()
+        path = Path(folder)
+        if name == "pipeline":
+            numbers = run_pipeline(port, path)
+        else:
+            numbers = run_bag(name, port, path)
+        seconds = time.perf_counter() - start
+        assert numbers == list(range(N_ITEMS))
+        totals = {file.read_text() for file in path.iterdir()}
+        print(json.dumps({"seconds": seconds, "totals": sorted(totals)}))
+
+
+def main() -> None:
+    """Run all things in turn and print the table."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--part", help="run only this, here")
+    arguments = parser.parse_args()
+    if arguments.part:
+        run_part(arguments.part)
+        return
+    names = ["bottleneck", "pipeline", "threads", "processes", "sync", "large"]
+    seconds: dict[str, list[float]] = defaultdict(list)
+    large: list[dict[str, Any]] = []
+    totals: set[str] = set()
+    for _ in range(arguments.rounds):
+        for name in names:
+            command = [sys.executable, __file__, "--part", name]
+            done = subprocess.run(command, capture_output=True, text=True, check=True)
+            found = json.loads(done.stdout)
+            seconds[name].append(found["seconds"])
+            totals.update(found.get("totals", ()))
+            if name == "large":
+                large.append(found)
+    assert len(totals) == 1, f"different results: {totals}"
+    medians = {name: median(found) for name, found in seconds.items()}
+    for name, value in medians.items():
+        print(f"{name:>10}  {value:8.3f} s")
+    best = min(medians[name] for name in ("threads", "processes", "sync"))
+    print(f"pipeline / bottleneck: {medians['pipeline'] / medians['bottleneck']:.2f}")
+    print(f"best of Dask's / pipeline: {best / medians['pipeline']:.1f}")
+    peak = median(found["peak"] - found["idle"] for found in large)
+    print(f"memory above idle / limit: {peak / LIMIT_BYTES:.2f}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,61 @@
+"""What the stages of the pipeline benchmark do, in a module that workers import."""
+
+from __future__ import annotations
+
+import json
+import socket
+import time
+from pathlib import Path
+
+#: Seconds of computing for each page.
+COMPUTE_S = 0.002
+
+
+def fetch(address: tuple[int, int]) -> tuple[int, bytes]:
+    """Return a number and the page that a server on this machine gives for it."""
+    number, port = address
+    with socket.create_connection(("127.0.0.1", port)) as connection:
+        connection.sendall(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        parts = []
+        while part := connection.recv(65_536):
+            parts.append(part)
+    return number, b"".join(parts).partition(b"\r\n\r\n")[2]
+
+
+def parse(page: tuple[int, bytes]) -> tuple[int, int]:
+    """Return the number, and what its records add up to."""
+    number, body = page
+    end = time.thread_time() + COMPUTE_S
+    total = sum(sum(record["values"]) for record in json.loads(body))
+    while time.thread_time() < end:
+        pass
+    return number, total
+
+
+class Writer:
+    """Writes results into a folder."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    def __call__(self, result: tuple[int, int]) -> int:
+        """Write one and return its number."""
+        number, total = result
+        (self._folder / f"{number}.txt").write_text(str(total))
+        return number
+
+
+def make_large(number: int) -> bytes:
+    """Return 5 MB."""
+    time.sleep(0.005)
+    return number.to_bytes(8, "big") + bytes(5_000_000)
+
+
+def turn_large(data: bytes) -> bytes:
+    """Return as much again."""
+    return data[::-1]
+
+
+def shrink(data: bytes) -> int:
+    """Return the number that it was made of."""
+    return int.from_bytes(data[::-1][:8], "big")
