@@ -117,6 +117,10 @@ class ProcessWorker:
     def end(self) -> None:
         """End its process at once; whoever has it taken out sees the pipe close."""
         self.was_ended = True
+        self.send_kill()
+
+    def send_kill(self) -> None:
+        """Make sure that its process is gone, which isn't what it ends by."""
         with suppress(ProcessLookupError):
             if self.sentinel is not None:
                 signal.pidfd_send_signal(self.sentinel, signal.SIGKILL)
@@ -238,7 +242,7 @@ class WorkerPool:
         ending = self._launcher.ending(worker.pid)
         # Its pipe is closed, which a task can do as well, or start another program in
         # its place. No one would hear of it any more.
-        worker.end()
+        worker.send_kill()
         worker.close()
         worker.peak_rss_bytes = ending.peak_rss_bytes
         return ending.cause
