@@ -7,7 +7,6 @@ from dataclasses import replace
 from time import perf_counter
 from typing import Any
 
-import click
 from dask.base import is_dask_collection
 
 from amorsize_dask.arguments import (
@@ -120,6 +119,8 @@ def optimize(
             func, data, sample_size, target_s, max_workers, respect_load, scheduler
         )
     if verbose:
+        import click  # which takes longer than most samples
+
         click.echo(plan.explain(), err=True)
     return plan
 
