@@ -100,7 +100,9 @@ __all__ = [
 
 def __getattr__(name: str) -> Any:
     if name == "execute":
-        # A folder that can be called: see there.
+        # A folder that can be called: see there. What it calls is imported now, so that
+        # the first call doesn't pay for that.
+        import_module(f"{__name__}.planning.execute")
         return import_module(f"{__name__}.execute")
     if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from inspect import iscoroutinefunction
 from math import isfinite
 from numbers import Real
 from operator import index
@@ -51,6 +52,18 @@ def check_priority(value: Any) -> float:
     if isinstance(value, bool) or not isinstance(value, Real) or not isfinite(value):
         raise ArgumentError("annotation priority", value, "expected a finite number")
     return float(value)
+
+
+def check_function(name: str, value: Any) -> None:
+    """Make sure that something can be called, and does its work when it is."""
+    if not callable(value):
+        raise ArgumentError(name, value, "expected a function")
+    if iscoroutinefunction(value):
+        expected = (
+            "expected a function that does its work when it is called; this one only "
+            "returns a coroutine. Many of these wait at once under asyncio.gather"
+        )
+        raise ArgumentError(name, value, expected)
 
 
 def check_count(name: str, value: Any, least: int) -> int:

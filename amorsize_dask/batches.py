@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 import click
 from dask.sizeof import sizeof
 
-from amorsize_dask.arguments import check_seconds
+from amorsize_dask.arguments import check_count, check_function, check_seconds
 from amorsize_dask.core.model import Limits
 from amorsize_dask.core.units import format_seconds
 from amorsize_dask.errors import ArgumentError
@@ -91,10 +91,10 @@ def process_in_batches(
     >>> list(islice(process_in_batches(abs, count(-2)), 3))
     [2, 1, 0]
     """
-    _check_function("func", func)
+    check_function("func", func)
     _check_iterable("data", data)
     if batch_size is not None:
-        _check_count("batch_size", batch_size)
+        batch_size = check_count("batch_size", batch_size, 1)
     _check_fraction(max_memory_percent)
     results = _process(
         func, data, batch_size, float(max_memory_percent), verbose, scheduler
@@ -165,7 +165,7 @@ def estimate_safe_batch_size(
     BaseException
         What the function raises.
     """
-    _check_function("sample_func", sample_func)
+    check_function("sample_func", sample_func)
     _check_iterable("sample_data", sample_data)
     _check_fraction(max_memory_percent)
     machine = measure_machine()
@@ -245,10 +245,10 @@ def optimize_streaming(
     >>> plan.n_jobs, list(plan.data)
     (1, [-1, -2, -3])
     """
-    _check_function("func", func)
+    check_function("func", func)
     _check_iterable("data", data)
     if max_workers is not None:
-        _check_count("max_workers", max_workers)
+        max_workers = check_count("max_workers", max_workers, 1)
     check_seconds("target_chunk_duration", target_chunk_duration)
     items = iter(data)
     sample = list(islice(items, SAMPLE_ITEMS))
@@ -287,19 +287,9 @@ def _explain(n_items: int, state: str | None, n_jobs: int) -> str:
     return f"{n_jobs} processes are predicted to be faster than a loop"
 
 
-def _check_function(name: str, value: Any) -> None:
-    if not callable(value):
-        raise ArgumentError(name, value, "expected a function")
-
-
 def _check_iterable(name: str, value: Any) -> None:
     if not isinstance(value, Iterable):
         raise ArgumentError(name, value, "expected something that can be gone through")
-
-
-def _check_count(name: str, value: Any) -> None:
-    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-        raise ArgumentError(name, value, "expected a whole number, 1 or more")
 
 
 def _check_fraction(value: Any) -> None:

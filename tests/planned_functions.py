@@ -31,6 +31,10 @@ def nap(seconds: float) -> float:
     return seconds
 
 
+async def wait_by_loop(x: Any) -> Any:
+    return x
+
+
 def double(x: Any) -> Any:
     return x + x
 

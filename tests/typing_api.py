@@ -9,9 +9,12 @@ import dask.bag as db
 
 from amorsize_dask import (
     AmorsizeScheduler,
+    Plan,
     amorsize_scheduler,
     cluster_kwargs,
+    execute,
     local_cluster,
+    optimize,
 )
 
 assert_type(amorsize_scheduler, AmorsizeScheduler)
@@ -56,6 +59,21 @@ with AmorsizeScheduler(lanes=["threads"]) as scheduler:
         assert_type(decision.stage, str)
         assert_type(decision.reason, str)
         assert_type(decision.n_workers, int)
+
+plan = optimize(len, ["a", "b"], sample_size=5, max_workers=2, respect_load=True)
+assert_type(plan, Plan)
+assert_type(plan.n_jobs, int)
+assert_type(plan.chunksize, int)
+assert_type(plan.lane, str)
+assert_type(plan.speedup, float)
+assert_type(plan.reason, str)
+assert_type(plan.warnings, tuple[str, ...])
+assert_type(plan.pool_arguments("joblib"), dict[str, int])
+assert_type(plan.stream(), Generator[Any, None, None])
+assert_type(optimize(db.from_sequence([1, 2])), Plan)
+assert_type(execute(len, ["a", "b"], verbose=True), list[Any])
+if plan.diagnostic_profile is not None:
+    assert_type(plan.diagnostic_profile.avg_execution_time, float)
 
 default.close()
 

@@ -13,9 +13,13 @@ from collections.abc import Callable, Iterable, Sequence
 from contextvars import copy_context
 from typing import Any
 
-from amorsize_dask.arguments import check_count, check_max_workers, check_seconds
+from amorsize_dask.arguments import (
+    check_count,
+    check_function,
+    check_max_workers,
+    check_seconds,
+)
 from amorsize_dask.core.placement import MAX_WAITING_THREADS
-from amorsize_dask.errors import ArgumentError
 from amorsize_dask.execute.stand_ins import call_each
 from amorsize_dask.planning.data import list_all
 from amorsize_dask.planning.execution import run_all
@@ -84,8 +88,7 @@ def execute(
     >>> execute(abs, [-1, -2, -3])
     [1, 2, 3]
     """
-    if not callable(func):
-        raise ArgumentError("func", func, "expected a function")
+    check_function("func", func)
     max_workers = check_max_workers("max_workers", max_workers)
     if sample_size is not None:
         check_count("sample_size", sample_size, 1)

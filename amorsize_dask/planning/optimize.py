@@ -7,10 +7,14 @@ from dataclasses import replace
 from time import perf_counter
 from typing import Any
 
-import click
 from dask.base import is_dask_collection
 
-from amorsize_dask.arguments import check_count, check_max_workers, check_seconds
+from amorsize_dask.arguments import (
+    check_count,
+    check_function,
+    check_max_workers,
+    check_seconds,
+)
 from amorsize_dask.core.model import Limits
 from amorsize_dask.errors import ArgumentError
 from amorsize_dask.planning.choice import choose_lane
@@ -110,12 +114,13 @@ def optimize(
             func, sample_size, target_s, max_workers, respect_load, scheduler
         )
     else:
-        if not callable(func):
-            raise ArgumentError("func", func, "expected a function")
+        check_function("func", func)
         plan = _optimize(
             func, data, sample_size, target_s, max_workers, respect_load, scheduler
         )
     if verbose:
+        import click  # which takes longer than most samples
+
         click.echo(plan.explain(), err=True)
     return plan
 

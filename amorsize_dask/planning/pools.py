@@ -30,13 +30,16 @@ from amorsize_dask.core.placement import (
     memory_ceiling,
 )
 from amorsize_dask.errors import ArgumentError
+from amorsize_dask.measure.rss import read_rss
 
-#: Seconds until the first process of a pool is at work, and each further one: Python's
-#: own costs and the copying of page tables for "fork", a new interpreter for "spawn".
-#: Measured on Linux with numpy imported; "forkserver" is what our own workers use, of
-#: which the costs on this machine are known.
+#: Seconds until the first process of a pool is at work, and each further one. Measured
+#: on Linux; "forkserver" is what our own workers use, of which the costs are known.
 FORK_S = (0.015, 0.005)
 SPAWN_S = (0.1, 0.04)
+
+#: Resident bytes of a process of which the page tables are copied in a second, which
+#: each fork does: 10 ms for 1 GB.
+FORKED_BYTES_PER_S = 100e9
 
 #: Most chunks for each process that are tried as a size. Smaller: uneven items end
 #: unevenly; larger: the messages cost as much as what they even out.
@@ -151,7 +154,8 @@ def find_pool_costs(costs: Costs) -> Costs:
     if method == "forkserver":
         return costs
     first_s, next_s = FORK_S if method == "fork" else SPAWN_S
-    return replace(costs, boot_first_s=first_s, boot_next_s=next_s)
+    copy_s = read_rss() / FORKED_BYTES_PER_S if method == "fork" else 0.0
+    return replace(costs, boot_first_s=first_s + copy_s, boot_next_s=next_s + copy_s)
 
 
 def find_main_problem(func: Callable[..., Any]) -> str | None:

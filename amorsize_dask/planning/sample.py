@@ -62,6 +62,10 @@ MAX_GROWTH = 8
 #: Characters of an error's text that are shown.
 SHOWN = 80
 
+#: Bytes of results that are kept. Smaller: of large ones a few tell; larger: a plan
+#: takes memory that its run needs.
+KEPT_BYTES = 100_000_000
+
 #: Items of which sizes are measured, and bytes of each that are pickled for it.
 #: Smaller: one that is unlike the others decides; larger: measuring takes as long as
 #: the calls.
@@ -305,6 +309,10 @@ class _Sampling:
         """Whether noting what single calls take takes as long as they do."""
         return self.sample.n_each == 1 and 0 < self.sample.mean_s < SHORT_S
 
+    @property
+    def _result_bytes(self) -> float:
+        return _mean(self.sample.out_sizes)
+
     def count_next(self, elapsed_s: float) -> int:
         """Return how many items to try next; 0 if that is enough."""
         sample = self.sample
@@ -321,11 +329,14 @@ class _Sampling:
         if self._is_clear():
             return 0
         left_s = max(BUDGET_S, BUDGET_FRACTION * loop_s) - elapsed_s
-        if left_s < mean_s:
+        left_bytes = KEPT_BYTES - len(sample.values) * self._result_bytes
+        if left_s < mean_s or left_bytes < self._result_bytes:
             return 0
         n_most = min(MAX_GROWTH * sample.n_tried, MOST_AT_ONCE)
         if self._are_short:
             n_most = max(n_most, GROUP_ITEMS)
+        if self._result_bytes:
+            n_most = min(n_most, int(left_bytes / self._result_bytes))
         return max(1, min(n_left, n_most, int(min(WATCH_S, left_s) / mean_s)))
 
     def _is_clear(self) -> bool:

@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from amorsize_dask.arguments import check_max_workers, check_seconds
+from amorsize_dask.arguments import check_function, check_max_workers, check_seconds
 from amorsize_dask.core.model import Workload
-from amorsize_dask.errors import ArgumentError
 from amorsize_dask.measure.machine import measure_machine
 from amorsize_dask.planning.choice import choose_partitions
 from amorsize_dask.planning.data import Data, list_all, spread
@@ -53,8 +52,8 @@ def from_sequence(
     >>> from_sequence([3, 4]).sum().compute(scheduler="sync")
     7
     """
-    if func is not None and not callable(func):
-        raise ArgumentError("func", func, "expected a function")
+    if func is not None:
+        check_function("func", func)
     target_s = check_seconds("target_chunk_duration", target_chunk_duration)
     max_workers = check_max_workers("max_workers", max_workers)
     items = list_all(Data(seq).whole)

@@ -454,6 +454,8 @@ def test_partitions_of_large_items_are_small(monkeypatch: pytest.MonkeyPatch) ->
     ("call", "name"),
     [
         (lambda: optimize(3, [1]), "func"),
+        (lambda: optimize(functions.wait_by_loop, [1]), "coroutine"),
+        (lambda: execute(functions.wait_by_loop, [1]), "coroutine"),
         (lambda: optimize(abs, 3), "data"),
         (lambda: optimize(abs, None), "data"),
         (lambda: optimize(abs), "data"),

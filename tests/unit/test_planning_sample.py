@@ -171,6 +171,16 @@ def test_sizes() -> None:
     assert sample.statistics.workload(3).in_bytes > 2e6
 
 
+def test_few_large_results_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However quickly they are made, and one in any case."""
+    monkeypatch.setattr(planning_sample, "KEPT_BYTES", 5_000_000)
+    sample = take_sample(functions.make_bytes, [1_000_000] * 5000, 5000)
+    assert 1 < sample.n_tried <= 5
+    monkeypatch.setattr(planning_sample, "KEPT_BYTES", 10)
+    sample = take_sample(functions.make_bytes, [1_000_000] * 5000, 5000)
+    assert sample.n_tried == 1
+
+
 def test_what_cannot_be_sent() -> None:
     sample = take_sample(iter, [[1], [2]], 2)
     assert sample.unsendable is None
