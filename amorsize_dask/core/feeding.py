@@ -153,6 +153,7 @@ class Feeding:
             for number in (self._placing.unplaced | self._placing.unwatched)
             & self._graph.ready_stages
             if not self._placing.stages[number].sampling
+            and not self._placing.stages[number].suspects
         ]
         if not candidates:
             return
