@@ -123,6 +123,8 @@ class Taken:
     """The user has taken this task's result, which was wanted, and is done with it."""
 
     task: int
+    #: Seconds for which the user had it, and nothing could be handed out.
+    away_s: float = 0.0
 
 
 @dataclass(slots=True)

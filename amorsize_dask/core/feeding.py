@@ -19,7 +19,7 @@ from amorsize_dask.core.graph import GraphState
 from amorsize_dask.core.model import Lane, Limits, Machine
 from amorsize_dask.core.placing import Placing
 from amorsize_dask.core.stage import Stage
-from amorsize_dask.core.workers import MAX_DEPTH, Workers
+from amorsize_dask.core.workers import MAX_DEPTH, MOST_DEPTH, Workers
 
 #: Seconds of work that the caller takes at once. Smaller: a hand-over every few tasks;
 #: larger: workers that have come up wait for tasks that the caller holds.
@@ -97,6 +97,8 @@ class Feeding:
         self._limits = limits
         self._allowed = limits.allowed_lanes
         self._n_warm = n_warm
+        # Seconds for which the user of a stream has been busy, lately.
+        self._away_s = 0.0
         # The stages of what the side thread is running.
         self._side_stages: set[int] = set()
         # For the caller's two, whether its batch began among busy threads.
@@ -116,6 +118,14 @@ class Feeding:
         self._feed_caller()
         actions, self._actions = self._actions, []
         return actions
+
+    def note_away(self, seconds: float) -> None:
+        """Take note that for so long nothing could be handed out.
+
+        It is going to happen again, so workers get more ahead; if it doesn't, that is
+        forgotten by half each time.
+        """
+        self._away_s = max(seconds, self._away_s / 2)
 
     def note_side_done(self) -> None:
         """Take note that the side thread has finished its batch."""
@@ -236,14 +246,14 @@ class Feeding:
         return worked_s >= PATIENCE_FRACTION * self._machine.costs.boot_first_s
 
     def _feed_workers(self, lane: Lane) -> None:
-        """Hand out batches: to idle workers first, then one to wait behind another."""
-        for depth in (0, 1):
+        """Hand out batches: to idle workers first, then to wait behind others."""
+        for depth in range(self._count_ahead()):
             for worker in self._workers.with_depth(lane, depth):
                 for number in self._stages_for(lane, worker):
                     if not self._may_add():
                         return
                     n = self._batch_size(number, lane)
-                    if depth and not self._may_queue(number, lane, n):
+                    if depth and not self._may_queue(number, lane, n, depth):
                         break
                     n = self._fitting.fit(number, n, lane, self._actions)
                     if n:
@@ -282,10 +292,21 @@ class Feeding:
             return n_on <= placement.n_most
         return n_on < placement.n_most
 
-    def _may_queue(self, number: int, lane: Lane, n: int) -> bool:
-        """Whether a batch of `n` tasks may wait behind one that a worker runs."""
+    def _count_ahead(self) -> int:
+        """Return how many batches a worker may have.
+
+        Two, and as many more as are done while the user of a stream is busy.
+        """
+        n_more = int(self._away_s / self._limits.target_batch_s)
+        return min(MAX_DEPTH + n_more, MOST_DEPTH)
+
+    def _may_queue(self, number: int, lane: Lane, n: int, depth: int) -> bool:
+        """Whether a batch of `n` tasks may wait behind those that a worker has."""
         statistics = self._placing.stages[number].statistics
-        if not statistics.n_finished or statistics.mean_s > self._limits.target_batch_s:
+        mean_s = statistics.mean_s
+        if not statistics.n_finished:
+            return False
+        if mean_s > self._limits.target_batch_s and depth * mean_s > self._away_s:
             # It could have to wait for long, and no one else could take it.
             return False
         # Near the end others will want it.

@@ -203,6 +203,7 @@ class Scheduling:
             case Added():
                 self._add(event)
             case Taken():
+                self._feeding.note_away(event.away_s)
                 self._drop(self._graph.hand_over(event.task))
             case MemoryLeft():
                 self.budget.note_left(event.n_bytes)

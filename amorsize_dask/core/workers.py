@@ -14,6 +14,11 @@ from amorsize_dask.core.model import Lane
 #: that other workers could take.
 MAX_DEPTH = 2
 
+#: Batches that a worker may have where the user of a stream is busy for long and no one
+#: hands out more. Smaller: workers have nothing to do until the user is back; larger:
+#: more that is tied to one worker.
+MOST_DEPTH = 12
+
 
 @dataclass(slots=True)
 class Worker:
@@ -38,7 +43,7 @@ class Workers:
         self._n_up: dict[Lane, int] = dict.fromkeys(Lane, 0)
         # Workers of a lane that are up, by the number of batches they have.
         self._by_depth: dict[Lane, list[set[int]]] = {
-            lane: [set() for _ in range(MAX_DEPTH + 1)] for lane in Lane
+            lane: [set() for _ in range(MOST_DEPTH + 1)] for lane in Lane
         }
         # Those that get nothing more and are ended once they are idle.
         self._leaving: set[int] = set()

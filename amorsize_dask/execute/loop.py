@@ -223,7 +223,8 @@ class Execution:
         """Run all tasks, and hand over each wanted value as soon as it is there.
 
         While the caller has a value, and is doing something else, workers go on with
-        what they were given, but nothing is started.
+        what they were given, but nothing is handed out. If that takes long they get
+        more ahead.
 
         Yields
         ------
@@ -242,10 +243,13 @@ class Execution:
                 events = self._perform(actions)
                 key = delivery.next_key()
                 if key is not None:
-                    yield self.store.read_key(key)
+                    value = self.store.read_key(key)
+                    start = perf_counter()
+                    yield value
+                    del value
                     task = delivery.release(key)
                     if task is not None:
-                        events.append(Taken(task))
+                        events.append(Taken(task, perf_counter() - start))
                     if self._selector.get_map():
                         events += self._poll(0)
                 elif not events:

@@ -38,7 +38,7 @@ from amorsize_dask.core.model import CALLER_LANES, Costs, Lane, Limits, Machine
 from amorsize_dask.core.outcome import Outcome
 from amorsize_dask.core.retiring import LEAK_BYTES
 from amorsize_dask.core.scheduling import ALLOWED_FAILURES, Scheduling
-from amorsize_dask.core.workers import MAX_DEPTH
+from amorsize_dask.core.workers import MAX_DEPTH, MOST_DEPTH
 
 LANE_SETS = [
     (Lane.INLINE, Lane.THREADS, Lane.PROCESSES),
@@ -324,7 +324,7 @@ class FakeEdge:
         there = sorted(self.finished & self.wanted - self.taken)
         some = there[: self.choose(len(there) + 1)]
         self.taken.update(some)
-        return [Taken(task) for task in some]
+        return [Taken(task, [0.0, 0.1, 3.0][self.choose(3)]) for task in some]
 
     def cut(self, action: Cut) -> None:
         """Make a task of some of the items that another one still has."""
@@ -360,6 +360,8 @@ class FakeEdge:
         assert tasks
         assert worker.is_up
         most = MAX_DEPTH if action.worker > SIDE else 1
+        if self.is_streamed and most > 1:
+            most = MOST_DEPTH
         assert len(worker.batches) < most
         assert not action.watched or action.worker == SIDE
         if self.limits.max_batch_size is not None:

@@ -23,6 +23,7 @@ from amorsize_dask.core.events import (
     Run,
     StartFailed,
     StartWorkers,
+    Taken,
     Unshippable,
     WorkerLost,
     WorkerReady,
@@ -32,6 +33,7 @@ from amorsize_dask.core.feeding import SLICE_BYTES
 from amorsize_dask.core.model import Lane, Limits
 from amorsize_dask.core.outcome import Outcome
 from amorsize_dask.core.scheduling import Scheduling
+from amorsize_dask.core.workers import MOST_DEPTH
 from amorsize_dask.simulate.machine import SimulatedRun, simulate
 from amorsize_dask.simulate.work import Faults, SimulatedTask
 
@@ -638,3 +640,54 @@ def test_a_task_that_never_fits_gives_up() -> None:
     )
     assert run.gave_up is not None
     assert (run.gave_up.kind, run.gave_up.n_attempts) == ("lost", 3)
+
+
+# -- while the user of a stream is busy -----------------------------------------------
+
+
+def count_given(away_s: float, seconds: float) -> int:
+    """Return the batches of a worker after the user had a value for so long."""
+    core = Scheduling(bag(1000), machine(1), PROCESSES_ONLY, is_streamed=True)
+    (start,) = only(StartWorkers, core.handle())
+    (worker,) = start.workers
+    core.handle(WorkerReady(worker))
+    given = only(Run, core.handle(done(worker, [0], seconds)))
+    given += only(Run, core.handle(Taken(0, away_s)))
+    core.validate()
+    return len(given)
+
+
+@pytest.mark.parametrize(
+    ("away_s", "seconds", "n_batches"),
+    [
+        (0.0, 0.001, 2),
+        (0.05, 0.001, 2),
+        (0.5, 0.001, 7),
+        (60.0, 0.001, MOST_DEPTH),
+        # Tasks longer than a batch should be wait behind others only for that.
+        (0.0, 0.3, 1),
+        (0.5, 0.3, 2),
+        (1.0, 0.3, 4),
+    ],
+)
+def test_workers_get_ahead_while_the_user_is_busy(
+    away_s: float, seconds: float, n_batches: int
+) -> None:
+    """As much as they do meanwhile, since no one is there to hand out more."""
+    assert count_given(away_s, seconds) == n_batches
+
+
+def test_a_user_who_was_busy_once() -> None:
+    """That is forgotten by half with each value."""
+    core = Scheduling(bag(1000), machine(1), PROCESSES_ONLY, is_streamed=True)
+    (start,) = only(StartWorkers, core.handle())
+    (worker,) = start.workers
+    (first,) = only(Run, core.handle(WorkerReady(worker)))
+    todo = only(Run, core.handle(done(worker, first.tasks, 0.001)))
+    todo += only(Run, core.handle(Taken(0, 0.5)))
+    assert len(todo) == 7
+    for task in range(1, 8):
+        run = todo.pop(0)
+        actions = core.handle(done(worker, run.tasks, 0.001), Taken(task, 0.0))
+        todo += only(Run, actions)
+    assert len(todo) == 2
