@@ -70,6 +70,12 @@ from amorsize_dask.measure.gil import WATCH_INTERVAL_S
 
 logger = logging.getLogger(__name__)
 
+#: Seconds that the loop waits at most before it comes to itself. A Ctrl-C that strikes
+#: while the calling thread has let go of the GIL and isn't waiting yet doesn't end the
+#: wait, and it takes milliseconds to get there while threads compete. Smaller: needless
+#: wake-ups; larger: such a Ctrl-C is noticed that much later.
+MAX_WAIT_S = 0.5
+
 
 class Notes(Protocol):
     """Is told of tasks that have finished."""
@@ -441,6 +447,7 @@ class Execution:
                 self._side.timeout_s(),
                 self.processes.seconds_left(),
                 self._memory.seconds_left(),
+                MAX_WAIT_S,
             )
             if self._side.is_watching:
                 start = perf_counter()
