@@ -443,6 +443,9 @@ class Execution:
         """Wait until something has happened, or until there is other news."""
         while True:
             self.processes.end_late()
+            unborn = self.processes.lose_unborn()
+            if unborn:
+                return unborn
             timeout_s = _least(
                 self._side.timeout_s(),
                 self.processes.seconds_left(),
