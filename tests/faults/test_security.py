@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import stat
+import tempfile
 from pathlib import Path
 
 import dask
@@ -81,8 +82,9 @@ def test_a_folder_in_which_anyone_renames(
 @as_root
 def test_what_another_user_has_planted(monkeypatch: pytest.MonkeyPatch) -> None:
     """Links and folders with names like ours are neither followed nor removed."""
-    # That of pytest lets no one else in.
-    with tempfile.TemporaryDirectory(prefix="planted-") as name:
+    # pytest's own folder lets no one else in.
+    shared = spool.SHARED_MEMORY if spool.SHARED_MEMORY.is_dir() else None
+    with tempfile.TemporaryDirectory(prefix="planted-", dir=shared) as name:
         _look_at_what_is_planted(Path(name), monkeypatch)
 
 
