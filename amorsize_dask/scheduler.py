@@ -233,7 +233,8 @@ class AmorsizeScheduler:
         ArgumentError
             If it is no collection. Nothing has been started.
         BaseException
-            From the iterator: as from calling the scheduler.
+            From the iterator: as from calling the scheduler. What was there by then is
+            yielded first.
 
         Examples
         --------

@@ -239,26 +239,44 @@ class Execution:
         Raises
         ------
         BaseException
-            As `run`.
+            As `run`; an `Exception` once all has been handed over that was there.
         """
         self._delivery = delivery
+        errors: list[Exception] = []
+
+        def attempt(act: Callable[..., list[Event]], *arguments: Any) -> list[Event]:
+            try:
+                return act(*arguments)
+            except Exception as error:
+                errors.append(error)
+                return []
+
         with self._cleaned_up():
             actions = self._core.handle()
-            while not delivery.is_done:
-                events = self._perform(actions)
+            while not (delivery.is_done or errors):
+                events = attempt(self._perform, actions)
                 key = delivery.next_key()
                 if key is not None:
                     yield self.store.read_key(key)
                     task = delivery.release(key)
                     if task is not None:
                         events.append(Taken(task))
-                    if self._selector.get_map():
-                        events += self._poll(0)
-                elif not events:
-                    events = self._wait()
+                    if self._selector.get_map() and not errors:
+                        events += attempt(self._poll, 0)
+                elif not (events or errors):
+                    events = attempt(self._wait)
+                if errors:
+                    break
                 events += self._memory.take()
                 actions = self._core.handle(*events) if events else []
                 self._stamp_decisions()
+            if errors:
+                # Nothing else is going to be made.
+                self.processes.release()
+                while (key := delivery.next_key()) is not None:
+                    yield self.store.read_key(key)
+                    delivery.release(key)
+                raise errors[0]
             self._perform(actions)
 
     def feed(self, flow: TaskFlow) -> Generator[Any, None, None]:
