@@ -233,7 +233,8 @@ class AmorsizeScheduler:
         ArgumentError
             If it is no collection. Nothing has been started.
         BaseException
-            From the iterator: as from calling the scheduler.
+            From the iterator: as from calling the scheduler. What was there by then is
+            yielded first.
 
         Examples
         --------
@@ -268,7 +269,7 @@ class AmorsizeScheduler:
         Parameters
         ----------
         tasks : TaskGraph
-            One without tasks; `Execution.feed` adds them.
+            One without tasks; what is streamed of it adds them.
         known : mapping of int to Experience, optional
             What is known of its stages, by number.
         """

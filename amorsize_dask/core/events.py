@@ -123,8 +123,13 @@ class Taken:
     """The user has taken this task's result, which was wanted, and is done with it."""
 
     task: int
-    #: Seconds for which the user had it, and nothing could be handed out.
-    away_s: float = 0.0
+
+
+@dataclass(slots=True)
+class Away:
+    """The user has had a result for so long, and nothing could be handed out."""
+
+    seconds: float
 
 
 @dataclass(slots=True)
@@ -145,6 +150,7 @@ Event = (
     | SpillFailed
     | Added
     | Taken
+    | Away
     | MemoryLeft
 )
 

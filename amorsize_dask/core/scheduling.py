@@ -24,6 +24,7 @@ from amorsize_dask.core.events import (
     SIDE,
     Action,
     Added,
+    Away,
     BatchDone,
     Drop,
     Event,
@@ -203,8 +204,9 @@ class Scheduling:
             case Added():
                 self._add(event)
             case Taken():
-                self._feeding.note_away(event.away_s)
                 self._drop(self._graph.hand_over(event.task))
+            case Away():
+                self._feeding.note_away(event.seconds)
             case MemoryLeft():
                 self.budget.note_left(event.n_bytes)
             case _:

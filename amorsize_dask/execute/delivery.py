@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 from collections import Counter, deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
 
+from amorsize_dask.core.budget import Budget
+from amorsize_dask.core.events import Event, Taken
 from amorsize_dask.execute.graph import TaskGraph
 from amorsize_dask.execute.node import Key
+from amorsize_dask.execute.store import Store
+from amorsize_dask.execute.threads import Mailbox
 
 
 class Delivery:
@@ -34,6 +39,7 @@ class Delivery:
         self._keys: dict[int, list[Key]] = {}
         self._there: deque[Key] = deque()
         self._finished: set[Key] = set()
+        self._handed_over: list[Key] = []
         for key in keys:
             target = self._targets[key]
             number = self._numbers.get(target)
@@ -48,6 +54,29 @@ class Delivery:
         """Whether all values have been handed over."""
         return not self._n_left
 
+    @property
+    def has_result(self) -> bool:
+        """Whether a value can be handed over now."""
+        if not self._is_ordered:
+            return bool(self._there)
+        return bool(self._waiting) and self._targets[self._waiting[0]] in self._finished
+
+    def begin(self, open_mailbox: Callable[[], Mailbox]) -> None:
+        """Do nothing: all tasks are there from the beginning."""
+
+    def take(self, store: Store) -> Any:
+        """Return the next value."""
+        key = self.next_key()
+        assert key is not None
+        self._handed_over.append(key)
+        return store.read_key(key)
+
+    def grow(self, store: Store, budget: Budget) -> list[Event]:
+        """Say which values the user is done with."""
+        released = [self.release(key) for key in self._handed_over]
+        self._handed_over = []
+        return [Taken(task) for task in released if task is not None]
+
     def note(self, tasks: Iterable[int]) -> None:
         """Take note of tasks that have finished."""
         for task in tasks:
@@ -61,14 +90,9 @@ class Delivery:
 
     def next_key(self) -> Key | None:
         """Return the key whose value is handed over now; ``None`` if there is none."""
-        if not self._is_ordered:
-            if not self._there:
-                return None
-            key = self._there.popleft()
-        elif self._waiting and self._targets[self._waiting[0]] in self._finished:
-            key = self._waiting.popleft()
-        else:
+        if not self.has_result:
             return None
+        key = self._waiting.popleft() if self._is_ordered else self._there.popleft()
         self._n_left -= 1
         return self._targets[key]
 

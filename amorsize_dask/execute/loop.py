@@ -30,6 +30,7 @@ from amorsize_dask.core.events import (
     CALLER,
     SIDE,
     Action,
+    Away,
     BatchDone,
     Cut,
     Drop,
@@ -42,7 +43,6 @@ from amorsize_dask.core.events import (
     Split,
     StartFailed,
     StartWorkers,
-    Taken,
     WorkerReady,
 )
 from amorsize_dask.core.model import Lane
@@ -55,7 +55,6 @@ from amorsize_dask.errors import (
     WorkerLostError,
 )
 from amorsize_dask.execute.batch import BatchResult, run_batch
-from amorsize_dask.execute.delivery import Delivery
 from amorsize_dask.execute.graph import TaskGraph
 from amorsize_dask.execute.inner_threads import limit_inner_threads
 from amorsize_dask.execute.memory_watch import MemoryWatch
@@ -70,16 +69,15 @@ from amorsize_dask.measure.gil import WATCH_INTERVAL_S
 
 logger = logging.getLogger(__name__)
 
+#: Seconds that the loop waits at most before it comes to itself. A Ctrl-C that strikes
+#: while the calling thread has let go of the GIL and isn't waiting yet doesn't end the
+#: wait, and it takes milliseconds to get there while threads compete. Smaller: needless
+#: wake-ups; larger: such a Ctrl-C is noticed that much later.
+MAX_WAIT_S = 0.5
 
-class Notes(Protocol):
-    """Is told of tasks that have finished."""
 
-    def note(self, tasks: Sequence[int]) -> None:
-        """Take note of tasks that have finished."""
-
-
-class TaskFlow(Notes, Protocol):
-    """Adds tasks to a graph that is open, and hands over what comes of them."""
+class Flow(Protocol):
+    """What is handed over of a run's results, and what is added to an open graph."""
 
     @property
     def has_result(self) -> bool:
@@ -87,16 +85,19 @@ class TaskFlow(Notes, Protocol):
 
     @property
     def is_done(self) -> bool:
-        """Whether nothing is under way, and nothing more will be."""
+        """Whether nothing more will be handed over."""
 
-    def begin(self, wake: Callable[[], None]) -> None:
-        """Call `wake` from now on when there is something to add."""
+    def begin(self, open_mailbox: Callable[[], Mailbox]) -> None:
+        """Wake the loop through its mailbox, from now on, when there is news."""
+
+    def note(self, tasks: Sequence[int]) -> None:
+        """Take note of tasks that have finished."""
 
     def take(self, store: Store) -> Any:
         """Return the next result."""
 
     def grow(self, store: Store, budget: Budget) -> list[Event]:
-        """Return what has been added, and what was taken."""
+        """Return what has been taken, and what comes to the graph by now."""
 
 
 class TaskObserver(Protocol):
@@ -180,7 +181,7 @@ class Execution:
         self._delay = RunDelay(get_native_id())
         self._resources.callback(self._delay.close)
         self._side = SideWatch()
-        self._delivery: Notes | None = None
+        self._flow: Flow | None = None
         self._memory = MemoryWatch(scheduling.budget, is_on=watches_memory)
         self.processes = ProcessLane(
             pool,
@@ -219,48 +220,17 @@ class Execution:
             self._perform(actions)
             self.store.read_wanted()
 
-    def stream(self, delivery: Delivery) -> Generator[Any, None, None]:
+    def stream(self, flow: Flow) -> Generator[Any, None, None]:
         """Run all tasks, and hand over each wanted value as soon as it is there.
 
         While the caller has a value, and is doing something else, workers go on with
         what they were given, but nothing is handed out. If that takes long they get
         more ahead.
 
-        Yields
-        ------
-        value
-            It is dropped when the next one is asked for.
-
-        Raises
-        ------
-        BaseException
-            As `run`.
-        """
-        self._delivery = delivery
-        with self._cleaned_up():
-            actions = self._core.handle()
-            while not delivery.is_done:
-                events = self._perform(actions)
-                key = delivery.next_key()
-                if key is not None:
-                    value = self.store.read_key(key)
-                    start = perf_counter()
-                    yield value
-                    del value
-                    task = delivery.release(key)
-                    if task is not None:
-                        events.append(Taken(task, perf_counter() - start))
-                    if self._selector.get_map():
-                        events += self._poll(0)
-                elif not events:
-                    events = self._wait()
-                events += self._memory.take()
-                actions = self._core.handle(*events) if events else []
-                self._stamp_decisions()
-            self._perform(actions)
-
-    def feed(self, flow: TaskFlow) -> Generator[Any, None, None]:
-        """Run the tasks of a graph that is open, and hand over results as they come.
+        Parameters
+        ----------
+        flow : Flow
+            What is handed over, and if the graph is open, what is added to it.
 
         Yields
         ------
@@ -270,41 +240,45 @@ class Execution:
         Raises
         ------
         BaseException
-            As `run`.
+            As `run`; an `Exception` once all has been handed over that was there.
         """
-        self._delivery = flow
-        flow.begin(self._open_mailbox().wake)
+        self._flow = flow
+        flow.begin(self._open_mailbox)
+        failure: Exception | None = None
         with self._cleaned_up():
-            failure: Exception | None = None
-            events = self._grow(flow)
+            events: list[Event] = []
             while not flow.is_done:
                 try:
                     if failure is None:
                         events = self._turn(flow, events)
                 except Exception as error:
-                    # What is there already is handed over first.
                     failure = error
-                    self._grow(flow)
+                    # Nothing else is going to be made.
+                    self.processes.release()
+                    flow.grow(self.store, self._core.budget)
                 if flow.has_result:
-                    yield flow.take(self.store)
+                    value = flow.take(self.store)
+                    start = perf_counter()
+                    yield value
+                    del value
+                    events.append(Away(perf_counter() - start))
                 elif failure is not None:
                     raise failure
             # For the record.
             self._core.handle(*events)
 
-    def _turn(self, flow: TaskFlow, events: list[Event]) -> list[Event]:
+    def _turn(self, flow: Flow, events: list[Event]) -> list[Event]:
         """Do what events call for; return what has happened meanwhile."""
-        actions = self._core.handle(*events)
+        events += flow.grow(self.store, self._core.budget)
+        actions = self._core.handle(*events, *self._memory.take())
         self._stamp_decisions()
         events = self._perform(actions)
         if flow.has_result:
-            events += self._poll(0)
-        elif not events:
-            events = self._wait(until_woken=True)
-        return events + self._grow(flow)
-
-    def _grow(self, flow: TaskFlow) -> list[Event]:
-        return flow.grow(self.store, self._core.budget)
+            if self._selector.get_map():
+                events += self._poll(0)
+        elif not (events or flow.is_done):
+            events = self._wait()
+        return events
 
     @contextmanager
     def _cleaned_up(self) -> Iterator[None]:
@@ -437,14 +411,18 @@ class Execution:
 
     # -- waiting --------------------------------------------------------------------
 
-    def _wait(self, *, until_woken: bool = False) -> list[Event]:
+    def _wait(self) -> list[Event]:
         """Wait until something has happened, or until there is other news."""
         while True:
             self.processes.end_late()
+            unborn = self.processes.lose_unborn()
+            if unborn:
+                return unborn
             timeout_s = _least(
                 self._side.timeout_s(),
                 self.processes.seconds_left(),
                 self._memory.seconds_left(),
+                MAX_WAIT_S,
             )
             if self._side.is_watching:
                 start = perf_counter()
@@ -452,13 +430,15 @@ class Execution:
                 self._side.note_sleep(perf_counter() - start)
                 timeout_s = 0
             events = self._poll(timeout_s) or self._memory.take()
-            if events:
+            if events or self._take_wake():
                 return events
             glimpse = self._side.glimpse()
             if glimpse is not None:
                 return [glimpse]
-            if until_woken:
-                return []
+
+    def _take_wake(self) -> bool:
+        """Whether someone has woken the loop."""
+        return self._mailbox is not None and self._mailbox.take_wake()
 
     def _poll(self, timeout_s: float | None) -> list[Event]:
         events: list[Event] = []
@@ -489,8 +469,8 @@ class Execution:
         self._sizing.measure_results(result)
         numbers = [outcome.task for outcome in result.outcomes]
         self.store.put_all(numbers, result.values)
-        if self._delivery is not None:
-            self._delivery.note(numbers)
+        if self._flow is not None:
+            self._flow.note(numbers)
         if self._observer is not None:
             for task, value in zip(numbers, result.values, strict=True):
                 self._observer.posttask(task, value, worker_id)
@@ -511,8 +491,8 @@ class Execution:
     ) -> None:
         """Keep what a worker process has made, or where it is."""
         note_held(outcomes, values)
-        if self._delivery is not None:
-            self._delivery.note([outcome.task for outcome in outcomes])
+        if self._flow is not None:
+            self._flow.note([outcome.task for outcome in outcomes])
         for outcome, value in zip(outcomes, values, strict=True):
             self.store.put(outcome.task, value)
             if self._observer is not None:

@@ -38,6 +38,10 @@ from amorsize_dask.execute.worker import RunHead
 KEPT_FRACTION = 0.02
 MAX_KEPT_BYTES = 256_000_000
 
+#: Seconds after which a worker that hasn't got up is given up. Smaller: one that has to
+#: import from a slow disk is; larger: a run waits for workers that hang at their boot.
+BOOT_TIMEOUT_S = 60.0
+
 #: Called with outcomes, the values or where they are, and what names the worker.
 Receive = Callable[[list[Outcome], list[Any], str], None]
 
@@ -168,6 +172,17 @@ class ProcessLane:
             return None
         first = min(self._begun_at.values())
         return max(0.0, first + self._timeout_s - perf_counter())
+
+    def lose_unborn(self) -> list[Event]:
+        """Give up workers that don't get up, whatever keeps them."""
+        latest = perf_counter() - BOOT_TIMEOUT_S
+        events: list[Event] = []
+        for number, worker in list(self._workers.items()):
+            if worker.pid is None and worker.asked_at < latest:
+                self._unwatch(worker)
+                del self._workers[number]
+                events.append(self._lose(number, worker))
+        return events
 
     def end_late(self) -> None:
         """End workers whose task has run for too long; that they are lost follows."""

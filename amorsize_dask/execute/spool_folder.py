@@ -88,13 +88,12 @@ class SpoolFolder:
 
     def close(self) -> None:
         """Remove what is left."""
-        if self._spare >= 0:
-            os.close(self._spare)
-            self._spare = -1
+        # First of all: removing takes descriptors, of which there may be no other ones.
+        for fd in (self._spare, *self._locks):
+            if fd >= 0:
+                os.close(fd)
+        self._spare, self._locks = -1, []
         self.place.remove()
-        for lock in self._locks:
-            os.close(lock)
-        self._locks = []
 
 
 def _open_spare() -> int:
@@ -164,7 +163,10 @@ def _make(folder: Path) -> int:
         fd = os.open(folder / "lock", flags, 0o600)
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BaseException:
-        shutil.rmtree(folder, ignore_errors=True)
+        # Each by itself, for all at once would take descriptors.
+        with suppress(OSError):
+            (folder / "lock").unlink(missing_ok=True)
+            folder.rmdir()
         raise
     return fd
 

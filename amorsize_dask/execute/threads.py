@@ -33,6 +33,7 @@ class Mailbox:
         os.set_blocking(self._reader, False)
         self._messages: deque[tuple[int, BatchResult]] = deque()
         self._is_signalled = False
+        self._is_woken = False
         self._lock = threading.Lock()
 
     def fileno(self) -> int:
@@ -53,7 +54,14 @@ class Mailbox:
     def wake(self) -> None:
         """Wake the loop; there is news for those who ask for it."""
         with self._lock:
+            self._is_woken = True
             self._signal()
+
+    def take_wake(self) -> bool:
+        """Whether `wake` was called since this was asked last."""
+        with self._lock:
+            is_woken, self._is_woken = self._is_woken, False
+        return is_woken
 
     def take(self) -> list[tuple[int, BatchResult]]:
         """Take all messages."""

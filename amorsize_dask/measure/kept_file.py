@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import stat
 from contextlib import suppress
 from pathlib import Path
 from tempfile import NamedTemporaryFile
@@ -46,10 +47,24 @@ def read_json(path: Path, most_characters: int) -> object:
     ValueError, RecursionError
         If it is no JSON.
     """
-    with path.open(encoding="utf-8") as file:
-        if hasattr(os, "getuid") and os.fstat(file.fileno()).st_uid != os.getuid():
-            raise PermissionError("it belongs to another user")
+    with open(path, encoding="utf-8", opener=_open_own) as file:
         return json.loads(file.read(most_characters))
+
+
+def _open_own(path: str, flags: int) -> int:
+    """Open a file if it is one, and this user's: no link, and no pipe to wait for."""
+    flags |= getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
+    fd = os.open(path, flags)
+    try:
+        found = os.fstat(fd)
+        if not stat.S_ISREG(found.st_mode):
+            raise OSError(f"{path} is no file")
+        if hasattr(os, "getuid") and found.st_uid != os.getuid():
+            raise PermissionError("it belongs to another user")
+    except BaseException:
+        os.close(fd)
+        raise
+    return fd
 
 
 def write_json(path: Path, content: object, *, indent: int | None = None) -> None:

@@ -23,6 +23,7 @@ from amorsize_dask.execute.graph import TaskGraph
 from amorsize_dask.execute.item_call import ItemCall, Mark, Shape, Skipped
 from amorsize_dask.execute.recipe import MAKERS, Piece, Recipe, Step
 from amorsize_dask.execute.store import Store
+from amorsize_dask.execute.threads import Mailbox
 from amorsize_dask.pipeline.reader import SequenceReader, ThreadReader
 
 #: Share of the memory limit up to which new items are taken in. Smaller: stages wait
@@ -151,9 +152,9 @@ class Flow:
         """Whether a result can be handed over now."""
         return bool(self._results)
 
-    def begin(self, wake: Callable[[], None]) -> None:
-        """Call `wake` when the source has an item."""
-        self._reader.wake = wake
+    def begin(self, open_mailbox: Callable[[], Mailbox]) -> None:
+        """Wake the loop when the source has an item."""
+        self._reader.wake = open_mailbox().wake
 
     def note(self, tasks: Sequence[int]) -> None:
         """Take note of tasks that have finished."""

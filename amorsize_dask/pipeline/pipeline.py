@@ -144,7 +144,7 @@ class Pipeline:
                 )
                 with self._scheduler.open_run(tasks, progress.known()) as execution:
                     progress.begin(flow, execution.scheduling, self.stages)
-                    with closing(execution.feed(flow)) as results:
+                    with closing(execution.stream(flow)) as results:
                         for result in results:
                             progress.n_out += 1
                             yield result

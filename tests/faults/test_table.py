@@ -1,7 +1,28 @@
 """Where it breaks, how, and what comes of it.
 
 After each the same scheduler computes again, and nothing is left behind: that is looked
-at after every test.
+at after every test. Each cell is a test below; in those without one it can't break:
+
+=================== ========== ========== ========== ========== ==============
+where               raises     exits      is killed  hangs      fills the disk
+=================== ========== ========== ========== ========== ==============
+pickling a task     caller     (1)        (1)        (1)        pipe
+unpickling it       caller     lost       lost       timeout    pipe
+running             as itself  lost       lost       timeout    as itself
+pickling a result   caller     lost       lost       timeout    pipe
+unpickling it       caller     (1)        (1)        (1)        (2)
+spooling            pipe       lost       lost       timeout    pipe
+between batches     (3)        no matter  no matter  no matter  pipe
+at boot             caller     caller     caller     caller     (2)
+=================== ========== ========== ========== ========== ==============
+
+"caller": it is done there. "pipe": results come through it. "lost" is
+`WorkerLostError`, "timeout" `TaskTimeoutError`.
+
+1. That is the user's code in the caller itself, which ends or hangs the program as it
+   would without a scheduler.
+2. Nothing is written there.
+3. What raises in a thread between tasks is printed; see ``test_rude_tasks``.
 """
 
 from __future__ import annotations
@@ -21,10 +42,12 @@ from troubles import (
     Stubborn,
     TroubleError,
     fill_up,
+    go_wrong_in_writing,
     go_wrong_later,
     make,
     run,
     take,
+    write_too_much,
 )
 
 from amorsize_dask import (
@@ -153,7 +176,7 @@ def test_pickling_a_result(scheduler: AmorsizeScheduler, how: str) -> None:
 # -- between tasks ---------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("how", ["exits", "killed"])
+@pytest.mark.parametrize("how", ["exits", "killed", "hangs"])
 def test_between_batches(scheduler: AmorsizeScheduler, how: str) -> None:
     """A worker that ends with nothing to do, or something else, costs no result."""
     tasks = [delayed(go_wrong_later)(i, how, os.getpid()) for i in range(4 * N_TASKS)]
@@ -161,7 +184,51 @@ def test_between_batches(scheduler: AmorsizeScheduler, how: str) -> None:
     assert found == tuple(range(4 * N_TASKS))
 
 
+# -- at boot ---------------------------------------------------------------------------
+
+BOOTS = {
+    "raises": "import no_such_module",
+    "exits": "import os; os._exit(3)",
+    "killed": "import os; os.kill(os.getpid(), 9)",
+    "hangs": "import time; time.sleep(600)",
+}
+
+
+@pytest.mark.parametrize("start_method", ["forkserver", "spawn"])
+@pytest.mark.parametrize("how", BOOTS)
+def test_at_boot(how: str, start_method: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The caller does the work; once workers get up they are used again."""
+    tasks = [delayed(take)(i, None) for i in range(N_TASKS)]
+    with dask.config.set({"amorsize.start-method": start_method}):
+        scheduler = AmorsizeScheduler(lanes=("processes",))
+    with scheduler:
+        with monkeypatch.context() as patch:
+            # Without the braces of the program that it takes the place of.
+            patch.setattr("amorsize_dask.execute.launch._BOOT", BOOTS[how])
+            patch.setattr("amorsize_dask.execute.processes.BOOT_TIMEOUT_S", 0.2)
+            assert dask.compute(*tasks, scheduler=scheduler) == tuple(range(N_TASKS))
+            assert scheduler.last_run is not None
+            assert set(scheduler.last_run.lanes) == {"inline"}
+            scheduler.close()
+        assert dask.compute(*tasks, scheduler=scheduler) == tuple(range(N_TASKS))
+        assert set(scheduler.last_run.lanes) == {"processes"}
+
+
 # -- files -----------------------------------------------------------------------------
+
+
+@with_scheduler("exits", "killed", "hangs")
+def test_spooling(scheduler: AmorsizeScheduler, how: str) -> None:
+    """While a worker writes a large result; what it has written is removed."""
+    tasks = [delayed(go_wrong_in_writing)(i, how, os.getpid()) for i in range(N_TASKS)]
+    expect_end(scheduler, tasks, how)
+
+
+def test_running_fills_the_disk(scheduler: AmorsizeScheduler) -> None:
+    """An error of the task's own arrives as itself."""
+    tasks = [delayed(write_too_much)(i, os.getpid()) for i in range(N_TASKS)]
+    with pytest.raises(OSError, match="File too large"):
+        dask.compute(*tasks, scheduler=scheduler)
 
 
 @pytest.mark.parametrize("limit", ["auto", "2 MB"])

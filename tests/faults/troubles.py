@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import resource
 import signal
+import tempfile
 import threading
 import time
 from collections.abc import Callable
@@ -122,3 +124,26 @@ def square_slowly(i: int) -> int:
 def fill_up(i: int) -> bytes:
     """Return what goes into a file."""
     return bytes([i]) * 300_000
+
+
+def go_wrong_in_writing(i: int, how: str, home: int) -> bytes:
+    """Return what is large; writing it goes wrong if it is the third one."""
+    if i == 3 and os.getpid() != home:
+        write = os.write
+
+        def go_wrong(fd: int, data: Any) -> int:
+            write(fd, data[:1000])
+            act(how)
+            return write(fd, data[1000:])
+
+        os.write = go_wrong  # type: ignore[assignment]
+    return bytes([i]) * 300_000
+
+
+def write_too_much(i: int, home: int) -> None:
+    """Write more than a file may have."""
+    if os.getpid() != home:
+        _, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (1000, hard))
+        with tempfile.TemporaryFile() as file:
+            file.write(bytes(10_000))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 import time
 from collections.abc import Iterator
@@ -17,7 +18,7 @@ from dask import delayed
 from dask.callbacks import Callback
 from lane_sets import LANE_SETS
 
-from amorsize_dask import AmorsizeScheduler, ArgumentError
+from amorsize_dask import AmorsizeScheduler, ArgumentError, WorkerLostError
 
 MB = 1_000_000
 
@@ -219,3 +220,30 @@ def test_record(scheduler: AmorsizeScheduler) -> None:
     assert scheduler.last_run is not None
     assert scheduler.last_run.n_tasks == 3
     assert dask.config.get("scheduler", None) is None
+
+
+def _die(*values: int) -> None:
+    os._exit(3)
+
+
+def _raise(*values: int) -> None:
+    raise OSError(3, "three")
+
+
+@pytest.mark.parametrize(("end", "kind"), [(_die, WorkerLostError), (_raise, OSError)])
+@pytest.mark.parametrize("ordered", [True, False])
+def test_results_that_were_there_before(
+    end: Any, kind: type[Exception], ordered: bool
+) -> None:
+    """The error comes after them, however slowly they are taken."""
+    made = [delayed(abs)(-i) for i in range(8)]
+    found = []
+    with AmorsizeScheduler(lanes=("processes",), max_workers=2) as scheduler:
+        values = scheduler.stream([*made, delayed(end)(*made)], ordered=ordered)
+        for _ in made:
+            found.append(next(values))
+            time.sleep(0.2)
+        with pytest.raises(kind):
+            next(values)
+        assert sorted(found) == list(range(8))
+        assert dask.compute(*made, scheduler=scheduler) == tuple(range(8))

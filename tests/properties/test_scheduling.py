@@ -12,6 +12,7 @@ from amorsize_dask.core.events import (
     CALLER,
     SIDE,
     Action,
+    Away,
     BatchDone,
     Cut,
     Drop,
@@ -324,7 +325,8 @@ class FakeEdge:
         there = sorted(self.finished & self.wanted - self.taken)
         some = there[: self.choose(len(there) + 1)]
         self.taken.update(some)
-        return [Taken(task, [0.0, 0.1, 3.0][self.choose(3)]) for task in some]
+        away = [Away([0.0, 0.1, 3.0][self.choose(3)]) for _ in some[:1]]
+        return [*map(Taken, some), *away]
 
     def cut(self, action: Cut) -> None:
         """Make a task of some of the items that another one still has."""
