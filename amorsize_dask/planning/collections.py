@@ -124,7 +124,10 @@ def optimize_collection(
     if not found:
         reason = "Serial execution recommended: there is nothing to run"
         if n_left_out:
-            reason = "Nothing is known: no stage can be tried by itself"
+            reason = (
+                "Serial execution recommended: nothing is known, since no stage can "
+                "be tried by itself. Computing it measures them all"
+            )
         return Plan(data=collection, reason=reason, max_workers=max_workers)
     main = max(found, key=lambda stage: stage.serial_s)
     pool = choose_pool(main.workload, machine, limits, target_chunk_s=target_s)
