@@ -21,6 +21,7 @@ from amorsize_dask.planning.plan import Plan
 from amorsize_dask.planning.pools import choose_pool
 from amorsize_dask.planning.putting_together import (
     find_lanes,
+    find_limits,
     find_machine,
     make_plan,
     make_profile,
@@ -119,7 +120,7 @@ def optimize_collection(
     machine = find_machine(respect_load)
     if respect_load:
         max_workers = min(max_workers or machine.n_cores, machine.n_cores)
-    limits = Limits(max_workers=max_workers)
+    limits = find_limits(scheduler, machine, max_workers)
     found, n_left_out = _try_stages(tasks, sample_size, machine, limits, scheduler)
     if not found:
         reason = "Serial execution recommended: there is nothing to run"
@@ -191,7 +192,7 @@ def _try_stages(
         n_items, sample = _try(tasks, own, ready, values, sample_size)
         workload = sample.statistics.workload(n_items, n_items / len(own))
         lanes = find_lanes(
-            may_send=sample.unsendable is None, is_alone=not sample.values
+            limits, may_send=sample.unsendable is None, is_alone=not sample.values
         )
         choice = choose_lane(
             workload,

@@ -15,7 +15,6 @@ from amorsize_dask.arguments import (
     check_max_workers,
     check_seconds,
 )
-from amorsize_dask.core.model import Limits
 from amorsize_dask.errors import ArgumentError
 from amorsize_dask.planning.choice import choose_lane
 from amorsize_dask.planning.collections import optimize_collection
@@ -25,6 +24,7 @@ from amorsize_dask.planning.plan import Plan
 from amorsize_dask.planning.pools import choose_pool, find_main_problem
 from amorsize_dask.planning.putting_together import (
     find_lanes,
+    find_limits,
     find_machine,
     find_speedup,
     make_plan,
@@ -140,7 +140,7 @@ def _optimize(
     machine = find_machine(respect_load)
     if respect_load:
         max_workers = min(max_workers or machine.n_cores, machine.n_cores)
-    limits = Limits(max_workers=max_workers)
+    limits = find_limits(scheduler, machine, max_workers)
     whole = sample.statistics.workload(data.n_assumed)
     n_pieces = choose_n_pieces(data.n_assumed, machine.n_cores, whole.mean_s)
     left = replace(
@@ -153,7 +153,7 @@ def _optimize(
     unpicklable = (
         unpicklable or unsendable or sample.unpicklable or find_main_problem(func)
     )
-    lanes = find_lanes(may_send=unsendable is None, is_alone=_is_alone(sample))
+    lanes = find_lanes(limits, may_send=unsendable is None, is_alone=_is_alone(sample))
     n_warm = scheduler.n_idle_workers
     choice, full = (
         choose_lane(

@@ -185,6 +185,19 @@ def test_waiting(several_cores: None) -> None:
     assert plan.pool_arguments("threads") == {"max_workers": plan.n_workers}
 
 
+def test_what_the_scheduler_allows(several_cores: None) -> None:
+    """A plan is one for the scheduler that is going to run it."""
+    for lanes in LANES:
+        with AmorsizeScheduler(lanes=lanes, max_workers=3) as scheduler:
+            plan = optimize(functions.nap, [0.002] * 200, scheduler=scheduler)
+            assert plan.lane == lanes[0]
+            assert plan.n_workers <= 3
+            assert plan.compute(scheduler) == [0.002] * 200
+            plan = optimize(lambda x: threading.Lock(), [1] * 10, scheduler=scheduler)
+            assert plan.lane in ("inline", lanes[0])
+            assert plan.lane != "processes"
+
+
 def test_computing(several_cores: None) -> None:
     plan = optimize(functions.spin, [0.005] * 2000)
     assert plan.n_jobs == 4
