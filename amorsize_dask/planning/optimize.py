@@ -11,6 +11,7 @@ from dask.base import is_dask_collection
 
 from amorsize_dask.arguments import (
     check_count,
+    check_flag,
     check_function,
     check_max_workers,
     check_seconds,
@@ -54,7 +55,7 @@ def optimize(
     """Measure some items of work, and say how the rest is best run.
 
     Items from all over the data are tried in a thread of this process, until it is
-    clear what they take or 3 % of the work is done (30 ms if that is more; at least one
+    clear what they take or 4 % of the work is done (30 ms if that is more; at least one
     item). Nothing else is started. The results of these items are kept: `Plan.compute`
     doesn't run them again.
 
@@ -93,6 +94,8 @@ def optimize(
     BaseException
         What the data raises when it is read. What the function raises is part of the
         plan.
+    RuntimeError
+        If the system can't start another thread to try the function in.
 
     Examples
     --------
@@ -104,6 +107,7 @@ def optimize(
         sample_size = check_count("sample_size", sample_size, 1)
     target_s = check_seconds("target_chunk_duration", target_chunk_duration)
     max_workers = check_max_workers("max_workers", max_workers)
+    respect_load = check_flag("respect_load", respect_load)
     if scheduler is None:
         scheduler = amorsize_scheduler
     if data is _MISSING:

@@ -103,6 +103,18 @@ def test_the_exception_of_a_first_item() -> None:
             execute(fail, range(10))
 
 
+def test_without_another_thread(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What can't be begun beside is begun here; a plan can't be made then."""
+
+    def refuse(thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(threading.Thread, "start", refuse)
+    assert execute(functions.double, range(100)) == list(range(0, 200, 2))
+    with pytest.raises(RuntimeError, match="can't start"):
+        optimize(functions.double, range(100))
+
+
 def test_little_work_starts_nothing() -> None:
     with AmorsizeScheduler() as scheduler:
         assert execute(abs, range(-5000, 0), scheduler=scheduler)[0] == 5000
@@ -515,6 +527,8 @@ def test_partitions_of_large_items_are_small(monkeypatch: pytest.MonkeyPatch) ->
             "target_chunk_duration",
         ),
         (lambda: optimize(abs, [1], max_workers=0), "max_workers"),
+        (lambda: optimize(abs, [1], respect_load="often"), "respect_load"),
+        (lambda: execute(abs, [1], respect_load="often"), "respect_load"),
         (lambda: optimize(abs, [1], max_workers=-2), "max_workers"),
         (lambda: execute(None, [1]), "func"),
         (lambda: execute(abs, 3), "data"),
