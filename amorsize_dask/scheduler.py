@@ -326,6 +326,10 @@ class AmorsizeScheduler:
         ):
             yield from values
 
+    def limits_on(self, machine: Machine) -> Limits:
+        """Return what runs on a machine are allowed."""
+        return self._with_memory_limit(self._limits, machine)
+
     @property
     def n_idle_workers(self) -> int:
         """How many worker processes are up and have nothing to do."""

@@ -19,8 +19,10 @@ FAST_S = 0.001
 #: Items below which there are said to be few.
 FEW_ITEMS = 100
 
-#: Bytes of a result, of an item or of the function from which on they are called large.
+#: Bytes of a result or of an item from which on they are called large, of all of them
+#: together if each has at least a tenth of that, and of the function.
 LARGE_BYTES = 10_000_000
+LARGE_TOTAL_BYTES = 1_000_000_000
 LARGE_FUNCTION_BYTES = 1_000_000
 
 #: Deviation over mean from which on items are called uneven.
@@ -120,6 +122,11 @@ def is_waiting(profile: DiagnosticProfile) -> bool:
     return profile.cpu_fraction <= WAITING_FRACTION
 
 
+def _are_large(n_bytes: float, n: int) -> bool:
+    total_bytes = n * n_bytes if n_bytes >= LARGE_BYTES / 10 else 0
+    return n_bytes >= LARGE_BYTES or total_bytes >= LARGE_TOTAL_BYTES
+
+
 def _warn(
     profile: DiagnosticProfile, choice: Choice, pool: PoolChoice, error: str | None
 ) -> Iterator[str]:
@@ -143,7 +150,7 @@ def _warn(
             "the function at the top of a module, or let compute() or map(pool) run "
             "it: they send it by cloudpickle"
         )
-    if profile.out_bytes >= LARGE_BYTES or (
+    if _are_large(profile.out_bytes, n) or (
         profile.out_bytes * n > RESULTS_FRACTION * profile.memory_bytes
     ):
         yield (
@@ -151,7 +158,7 @@ def _warn(
             "or process_in_batches, or save them in the function and return the name "
             "of the file"
         )
-    if profile.in_bytes >= LARGE_BYTES:
+    if _are_large(profile.in_bytes, n):
         yield (
             f"Items are large, {format_bytes(profile.in_bytes)} each: let the "
             "function read them, and pass names of files"

@@ -65,7 +65,7 @@ def choose_lane(
     limits : Limits
         What the user allows.
     lanes : sequence of Lane
-        Lanes that can be used, `Lane.INLINE` among them.
+        Lanes that can be used, at least one, simplest first.
     n_warm : int, optional
         Worker processes that are up.
     n_inner_cores : float, optional
@@ -85,10 +85,10 @@ def choose_lane(
         for lane in lanes
     }
     lane_s = {lane: _seconds(placement) for lane, placement in placements.items()}
-    if loop_s < LITTLE_S:
-        best = Lane.INLINE
+    best = lanes[0]
+    if loop_s < LITTLE_S and best is Lane.INLINE:
+        pass  # it would be done before sharing it out pays
     elif n_inner_cores > 1:
-        best = Lane.INLINE
         for lane in placements:
             if lane_s[lane] < (1 - GAIN_FRACTION) * lane_s[best]:
                 best = lane

@@ -21,6 +21,7 @@ from amorsize_dask.planning.plan import Plan
 from amorsize_dask.planning.pools import choose_pool
 from amorsize_dask.planning.putting_together import (
     find_lanes,
+    find_limits,
     find_machine,
     make_plan,
     make_profile,
@@ -119,12 +120,15 @@ def optimize_collection(
     machine = find_machine(respect_load)
     if respect_load:
         max_workers = min(max_workers or machine.n_cores, machine.n_cores)
-    limits = Limits(max_workers=max_workers)
+    limits = find_limits(scheduler, machine, max_workers)
     found, n_left_out = _try_stages(tasks, sample_size, machine, limits, scheduler)
     if not found:
         reason = "Serial execution recommended: there is nothing to run"
         if n_left_out:
-            reason = "Nothing is known: no stage can be tried by itself"
+            reason = (
+                "Serial execution recommended: nothing is known, since no stage can "
+                "be tried by itself. Computing it measures them all"
+            )
         return Plan(data=collection, reason=reason, max_workers=max_workers)
     main = max(found, key=lambda stage: stage.serial_s)
     pool = choose_pool(main.workload, machine, limits, target_chunk_s=target_s)
@@ -188,7 +192,7 @@ def _try_stages(
         n_items, sample = _try(tasks, own, ready, values, sample_size)
         workload = sample.statistics.workload(n_items, n_items / len(own))
         lanes = find_lanes(
-            may_send=sample.unsendable is None, is_alone=not sample.values
+            limits, may_send=sample.unsendable is None, is_alone=not sample.values
         )
         choice = choose_lane(
             workload,

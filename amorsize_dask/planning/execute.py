@@ -15,6 +15,7 @@ from typing import Any
 
 from amorsize_dask.arguments import (
     check_count,
+    check_flag,
     check_function,
     check_max_workers,
     check_seconds,
@@ -37,7 +38,7 @@ MANY_ITEMS = 20 * MAX_WAITING_THREADS
 
 #: Seconds for which the first item is waited for. Smaller: the scheduler is set up for
 #: work that would be done by then; larger: cores wait.
-FIRST_S = 0.002
+FIRST_S = 0.005
 
 
 def execute(
@@ -90,6 +91,7 @@ def execute(
     """
     check_function("func", func)
     max_workers = check_max_workers("max_workers", max_workers)
+    respect_load = check_flag("respect_load", respect_load)
     if sample_size is not None:
         check_count("sample_size", sample_size, 1)
     check_seconds("target_chunk_duration", target_chunk_duration)
@@ -121,9 +123,10 @@ def _run(
     max_workers: int | None,
 ) -> list[Any]:
     values: list[Any] = []
+    first = None
     if 1 < len(items) < MANY_ITEMS:
-        first = _FirstCall(func, items[0])
-        first.start()
+        first = _start_first(func, items[0])
+    if first is not None:
         first.join(FIRST_S)
         if first.is_alive() and not SharedState(func).names:
             others = run_all(scheduler, func, items[1:], max_workers=max_workers)
@@ -149,6 +152,16 @@ def _has_state(
     state.note_first_call()
     values.append(func(items[len(values)]))
     return state.describe_changes() is not None
+
+
+def _start_first(func: Callable[[Any], Any], item: Any) -> _FirstCall | None:
+    """Begin to call a function in a thread beside, if the system can start one."""
+    first = _FirstCall(func, item)
+    try:
+        first.start()
+    except RuntimeError:
+        return None
+    return first
 
 
 class _FirstCall(threading.Thread):

@@ -58,7 +58,7 @@ def make_tasks(
         In how many pieces, >= 1, if there are so many items.
     """
     size, n_larger = divmod(len(items), min(n_pieces, len(items)))
-    name = getattr(func, "__name__", None) or type(func).__name__
+    name = str(getattr(func, "__name__", "") or type(func).__name__)
     recipe = Recipe(
         constants=(call_each, func, gather),
         n_arguments=1,

@@ -11,11 +11,11 @@ from dask.base import is_dask_collection
 
 from amorsize_dask.arguments import (
     check_count,
+    check_flag,
     check_function,
     check_max_workers,
     check_seconds,
 )
-from amorsize_dask.core.model import Limits
 from amorsize_dask.errors import ArgumentError
 from amorsize_dask.planning.choice import choose_lane
 from amorsize_dask.planning.collections import optimize_collection
@@ -25,6 +25,7 @@ from amorsize_dask.planning.plan import Plan
 from amorsize_dask.planning.pools import choose_pool, find_main_problem
 from amorsize_dask.planning.putting_together import (
     find_lanes,
+    find_limits,
     find_machine,
     find_speedup,
     make_plan,
@@ -54,7 +55,7 @@ def optimize(
     """Measure some items of work, and say how the rest is best run.
 
     Items from all over the data are tried in a thread of this process, until it is
-    clear what they take or 3 % of the work is done (30 ms if that is more; at least one
+    clear what they take or 4 % of the work is done (30 ms if that is more; at least one
     item). Nothing else is started. The results of these items are kept: `Plan.compute`
     doesn't run them again.
 
@@ -93,6 +94,8 @@ def optimize(
     BaseException
         What the data raises when it is read. What the function raises is part of the
         plan.
+    RuntimeError
+        If the system can't start another thread to try the function in.
 
     Examples
     --------
@@ -104,6 +107,7 @@ def optimize(
         sample_size = check_count("sample_size", sample_size, 1)
     target_s = check_seconds("target_chunk_duration", target_chunk_duration)
     max_workers = check_max_workers("max_workers", max_workers)
+    respect_load = check_flag("respect_load", respect_load)
     if scheduler is None:
         scheduler = amorsize_scheduler
     if data is _MISSING:
@@ -140,7 +144,7 @@ def _optimize(
     machine = find_machine(respect_load)
     if respect_load:
         max_workers = min(max_workers or machine.n_cores, machine.n_cores)
-    limits = Limits(max_workers=max_workers)
+    limits = find_limits(scheduler, machine, max_workers)
     whole = sample.statistics.workload(data.n_assumed)
     n_pieces = choose_n_pieces(data.n_assumed, machine.n_cores, whole.mean_s)
     left = replace(
@@ -153,7 +157,7 @@ def _optimize(
     unpicklable = (
         unpicklable or unsendable or sample.unpicklable or find_main_problem(func)
     )
-    lanes = find_lanes(may_send=unsendable is None, is_alone=_is_alone(sample))
+    lanes = find_lanes(limits, may_send=unsendable is None, is_alone=_is_alone(sample))
     n_warm = scheduler.n_idle_workers
     choice, full = (
         choose_lane(

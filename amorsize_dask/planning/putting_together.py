@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from functools import cache
 from typing import Any
 
-from amorsize_dask.core.model import Lane, Machine, Workload
+from amorsize_dask.core.model import Lane, Limits, Machine, Workload
 from amorsize_dask.execute.pool import live_processes
 from amorsize_dask.execute.start_method import has_processes
 from amorsize_dask.measure.load import LoadWatch
@@ -17,6 +18,7 @@ from amorsize_dask.planning.plan import Plan
 from amorsize_dask.planning.pools import PoolChoice, find_start_method
 from amorsize_dask.planning.profile import DiagnosticProfile
 from amorsize_dask.planning.sample import Sample
+from amorsize_dask.scheduler import AmorsizeScheduler
 
 
 def make_profile(
@@ -119,13 +121,24 @@ def make_plan(
     )
 
 
-def find_lanes(*, may_send: bool, is_alone: bool) -> list[Lane]:
-    """Return the lanes that work can run in."""
+def find_limits(
+    scheduler: AmorsizeScheduler, machine: Machine, max_workers: int | None
+) -> Limits:
+    """Return what a scheduler allows, and whoever asks for a plan."""
+    limits = scheduler.limits_on(machine)
+    most = [n for n in (limits.max_workers, max_workers) if n is not None]
+    return replace(limits, max_workers=min(most, default=None))
+
+
+def find_lanes(limits: Limits, *, may_send: bool, is_alone: bool) -> list[Lane]:
+    """Return the lanes that work can run in, at least one."""
     if is_alone:
         return [Lane.INLINE]
-    if may_send and has_processes():
-        return list(Lane)
-    return [Lane.INLINE, Lane.THREADS]
+    may_send = may_send and has_processes()
+    lanes = [
+        lane for lane in limits.allowed_lanes if may_send or lane is not Lane.PROCESSES
+    ]
+    return lanes or [Lane.INLINE]
 
 
 def find_machine(respect_load: bool) -> Machine:

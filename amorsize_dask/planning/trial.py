@@ -29,13 +29,22 @@ class Trial:
     ----------
     func : callable
         What to call.
+
+    Raises
+    ------
+    RuntimeError
+        If the system can't start another thread.
     """
 
     def __init__(self, func: Callable[[Any], Any]) -> None:
         self._func = func
         self._mailbox = Mailbox()
         self._watch = SideWatch()
-        self._thread = ThreadWorker(SIDE, self._mailbox, {}, copy_context())
+        try:
+            self._thread = ThreadWorker(SIDE, self._mailbox, {}, copy_context())
+        except RuntimeError:
+            self._mailbox.close()
+            raise
         self._start = self._start_cpu_s = 0.0
         #: Share of the last calls' time in which the GIL was held; ``None``: they were
         #: too short to tell.

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import inspect
 import itertools
+import operator
 import subprocess
 import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor
+from functools import lru_cache, partial
 from multiprocessing import get_context
 from multiprocessing.pool import ThreadPool
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import dask
 import dask.bag as db
@@ -31,6 +34,7 @@ from amorsize_dask import (
     optimize,
 )
 from amorsize_dask.measure.machine import measure_machine
+from amorsize_dask.planning.execution import make_tasks
 
 LANES = (("inline",), ("threads",), ("processes",))
 
@@ -97,6 +101,18 @@ def test_the_exception_of_a_first_item() -> None:
 
         with pytest.raises(ValueError, match="0"):
             execute(fail, range(10))
+
+
+def test_without_another_thread(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What can't be begun beside is begun here; a plan can't be made then."""
+
+    def refuse(thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(threading.Thread, "start", refuse)
+    assert execute(functions.double, range(100)) == list(range(0, 200, 2))
+    with pytest.raises(RuntimeError, match="can't start"):
+        optimize(functions.double, range(100))
 
 
 def test_little_work_starts_nothing() -> None:
@@ -181,6 +197,19 @@ def test_waiting(several_cores: None) -> None:
     assert plan.pool_arguments("threads") == {"max_workers": plan.n_workers}
 
 
+def test_what_the_scheduler_allows(several_cores: None) -> None:
+    """A plan is one for the scheduler that is going to run it."""
+    for lanes in LANES:
+        with AmorsizeScheduler(lanes=lanes, max_workers=3) as scheduler:
+            plan = optimize(functions.nap, [0.002] * 200, scheduler=scheduler)
+            assert plan.lane == lanes[0]
+            assert plan.n_workers <= 3
+            assert plan.compute(scheduler) == [0.002] * 200
+            plan = optimize(lambda x: threading.Lock(), [1] * 10, scheduler=scheduler)
+            assert plan.lane in ("inline", lanes[0])
+            assert plan.lane != "processes"
+
+
 def test_computing(several_cores: None) -> None:
     plan = optimize(functions.spin, [0.005] * 2000)
     assert plan.n_jobs == 4
@@ -203,8 +232,6 @@ def test_large_results() -> None:
 
 
 def test_large_functions(several_cores: None) -> None:
-    from functools import partial
-
     plan = optimize(partial(functions.double), range(10))
     assert not any("along" in warning for warning in plan.warnings)
     table = np.zeros(1_000_000)
@@ -240,6 +267,36 @@ def test_a_function_that_fails_at_times() -> None:
     assert 0 < plan.diagnostic_profile.n_failed < plan.diagnostic_profile.n_sampled
     with pytest.raises(ValueError, match="odd"):
         plan.compute()
+
+
+@pytest.mark.parametrize(
+    ("func", "data"),
+    [
+        (len, ["a", "bb"]),
+        (str.upper, ["a", "b"]),
+        (int, ["1", "2"]),
+        (operator.itemgetter(0), [(1, 2), (3, 4)]),
+        (np.sqrt, np.array([4.0, 9.0])),
+        (partial(pow, 2), [1, 2, 3]),
+        (lru_cache(functions.double), [1, 1]),
+        (functions.Recorder, ["a", "b"]),
+        ({1: "a"}.get, [1, 2]),
+        (Mock(return_value=3), [1, 2]),
+    ],
+    ids=repr,
+)
+def test_whatever_can_be_called(func: Callable[[Any], Any], data: Any) -> None:
+    expected = [func(item) for item in data]
+    kinds = [type(value) for value in expected]
+    plan = optimize(func, data)
+    for found in (plan.compute(), list(plan.stream()), execute(func, data)):
+        assert [type(value) for value in found] == kinds
+        if func is not functions.Recorder:
+            assert found == expected
+    with AmorsizeScheduler(lanes=("threads",)) as scheduler:
+        tasks, keys = make_tasks(func, list(data), 2)
+        values = scheduler.run_tasks(tasks, keys)
+        assert len(values) == 2
 
 
 def test_empty_data() -> None:
@@ -470,6 +527,8 @@ def test_partitions_of_large_items_are_small(monkeypatch: pytest.MonkeyPatch) ->
             "target_chunk_duration",
         ),
         (lambda: optimize(abs, [1], max_workers=0), "max_workers"),
+        (lambda: optimize(abs, [1], respect_load="often"), "respect_load"),
+        (lambda: execute(abs, [1], respect_load="often"), "respect_load"),
         (lambda: optimize(abs, [1], max_workers=-2), "max_workers"),
         (lambda: execute(None, [1]), "func"),
         (lambda: execute(abs, 3), "data"),

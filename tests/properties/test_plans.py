@@ -56,6 +56,8 @@ def test_a_plan_computes_what_a_loop_does(
     assert plan.compute(scheduler) == [2 * x for x in expected]
     assert sorted(called) == sorted(expected)
     assert list(plan.data) == expected
+    if plan.n_jobs == 1:
+        assert "serial execution" in plan.reason.lower()
 
 
 @settings(max_examples=40, deadline=None)
