@@ -157,7 +157,8 @@ def report(found: dict[str, dict[str, list[dict[str, Any]]]]) -> str:
     """Return the table, and the means of its ratios."""
     lines = [
         "| work | default: start | new | warm | CPU "
-        "| amorsize: start | new | warm | CPU | new / default | warm / default | CPU / default | default | amorsize |",
+        "| amorsize: start | new | warm | CPU "
+        "| new / default | warm / default | CPU / default | default | amorsize |",
         "| --- | " + "--: | " * 11 + "--- | --- |",
     ]
     ratios: dict[str, list[float]] = {"new": [], "warm": [], "cpu": []}

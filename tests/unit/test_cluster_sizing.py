@@ -126,7 +126,7 @@ def test_results_are_not_spilled_unless_that_is_faster(
     mean_s: float, n_workers: int
 ) -> None:
     """Of two workers of 7 GB the one that gets all 10 GB of results spills; one not."""
-    small = replace(COMPUTING, mean_s=mean_s, out_bytes=10**7)
+    small = replace(COMPUTING, mean_s=mean_s)
     limits = Limits(memory_limit_bytes=14 * GB)
     assert choose(small, n_cores=2, limits=limits).n_workers == 2
     size = choose(small, n_cores=2, held_bytes=10 * GB, limits=limits)
