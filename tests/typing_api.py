@@ -81,7 +81,5 @@ arguments = cluster_kwargs((abs, [-1, -2]), max_workers=2, memory_limit="1 GB")
 assert_type(arguments.reasons, dict[str, str])
 assert_type(arguments.predicted_s, float)
 assert_type(arguments.fits, bool)
-with local_cluster(
-    db.from_sequence([1]), client=True, dashboard_address=None
-) as cluster:
+with local_cluster(db.from_sequence([1]), client=True, name="mine") as cluster:
     assert_type(cluster.arguments.fits, bool)

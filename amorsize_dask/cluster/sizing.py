@@ -8,6 +8,9 @@ of `core.cost`, x being bytes over bytes per second::
     stage(w, t) = max( rounds(R, w t, t_task + x),     w t at once
                        R t_task g (1 + h) / w,         one GIL in each process
                        R t_task c / P )                P cores
+
+Results that have no room beside running tasks go to disk and come back, which takes
+twice their bytes over the same bytes per second.
 """
 
 from __future__ import annotations
@@ -194,9 +197,10 @@ def choose_thresholds(
 
 def predict_s(needs: Needs, n_workers: int, n_threads: int) -> float:
     """Seconds for all stages, one after the other, the cluster being up."""
-    return sum(
-        _predict_stage_s(stage, needs.machine, n_workers, n_threads)
-        for stage in needs.stages
+    machine = needs.machine
+    spilled_bytes = _spilled_bytes(needs, n_workers, n_threads)
+    return 2 * spilled_bytes / machine.costs.bytes_per_s + sum(
+        _predict_stage_s(stage, machine, n_workers, n_threads) for stage in needs.stages
     )
 
 
@@ -228,19 +232,13 @@ def is_waiting(stage: Workload) -> bool:
 
 
 def _find_shapes(needs: Needs) -> list[tuple[int, int]]:
-    """Return numbers of processes, and of threads of each, that fit.
-
-    Those come first in which results needn't go to disk; if there is none, those in
-    which running tasks fit; if there is none, the least.
-    """
+    """Return numbers of processes, and of threads of each, that fit; or the least."""
     found = {
         (n_workers, n // n_workers)
         for n in _counts_at_once(needs)
         for n_workers in _process_counts(needs, n)
     }
-    fitting = [shape for shape in found if _fits(needs, *shape)]
-    holding = [shape for shape in fitting if _holds(needs, *shape)]
-    return holding or fitting or [(1, 1)]
+    return [shape for shape in found if _fits(needs, *shape)] or [(1, 1)]
 
 
 def _counts_at_once(needs: Needs) -> set[int]:
@@ -281,14 +279,16 @@ def _fits(needs: Needs, n_workers: int, n_threads: int) -> bool:
     return _own_bytes(needs) + n_threads * needs.task_bytes <= room
 
 
-def _holds(needs: Needs, n_workers: int, n_threads: int) -> bool:
-    """Whether results have room as well: spread over the workers, and in one of them.
+def _spilled_bytes(needs: Needs, n_workers: int, n_threads: int) -> float:
+    """Bytes of results that have no room, in each of the workers they are spread over.
 
-    There Dask puts together those of a bag, when nothing else runs any more.
+    Or in the one of them where Dask puts together those of a bag, when nothing else
+    runs any more.
     """
     room = PEAK_SPILL * needs.budget_bytes / n_workers - _own_bytes(needs)
-    spread = n_threads * needs.task_bytes + needs.held_bytes / n_workers
-    return max(spread, needs.held_bytes) <= room
+    room_beside = max(0.0, room - n_threads * needs.task_bytes)
+    spread = needs.held_bytes / n_workers - room_beside
+    return max(0.0, spread, needs.held_bytes - max(0.0, room))
 
 
 def _own_bytes(needs: Needs) -> int:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Self
 
 import dask
 from distributed import Client, LocalCluster
@@ -49,6 +49,10 @@ class MeasuredCluster(LocalCluster):
             except BaseException:
                 self.close()
                 raise
+
+    def __enter__(self) -> Self:
+        super().__enter__()  # type: ignore[no-untyped-call]
+        return self
 
     def close(self, timeout: float | None = None) -> Any:
         """Close the client, the workers and the scheduler."""

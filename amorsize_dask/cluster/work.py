@@ -15,6 +15,7 @@ from amorsize_dask.errors import ArgumentError
 from amorsize_dask.execute.record import RunRecord, StageRecord
 from amorsize_dask.lowering import read
 from amorsize_dask.lowering.partitions import find_partitions
+from amorsize_dask.planning.plan import Plan
 
 _EXPECTED = (
     "expected a Dask collection, a list of delayed values, a function with a sequence "
@@ -57,7 +58,7 @@ def measure_work(work: Any) -> Work:
         found = Work(stages=stages, held_bytes=_all_bytes(stages[-1:]))
     elif _is_call(work):
         found = _try_function(*work)
-    elif not is_dask_collection(work) and hasattr(work, "diagnostic_profile"):
+    elif isinstance(work, Plan):
         found = _from_plan(work)
     else:
         try:
@@ -105,7 +106,7 @@ def _from_stage_record(stage: StageRecord) -> Workload:
     )
 
 
-def _from_plan(plan: Any) -> Work:
+def _from_plan(plan: Plan) -> Work:
     """Read what a plan rests on; its tasks are the items."""
     profile = plan.diagnostic_profile
     if profile is None:
@@ -127,7 +128,7 @@ def _from_plan(plan: Any) -> Work:
     return Work(
         stages=(stage,),
         held_bytes=_all_bytes((stage,)),
-        unsendable=getattr(profile, "unsendable", None),
+        unsendable=profile.unsendable,
     )
 
 

@@ -184,3 +184,14 @@ def test_digest_tells_results_apart(load: Any) -> None:
     assert len({digest(value) for value in values}) == len(values)
     with pytest.raises(TypeError, match="type object can't be compared"):
         digest(object())
+
+
+def test_clusters_are_compared(tmp_path: Path) -> None:
+    """The script of the clusters starts both, and its table has their ratio."""
+    arguments = "--only", "wait", "--rounds", "1", "--items", "30"
+    code, output, errors = run_script("cluster.py", *arguments, folder=tmp_path)
+    assert code == 0, errors
+    row = next(line for line in output.splitlines() if line.startswith("| waits"))
+    assert row.count(" x |") == 3
+    assert "no trouble" in row
+    assert "geometric mean, warm" in output

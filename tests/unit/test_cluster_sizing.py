@@ -121,25 +121,18 @@ def test_work_that_cannot_fit_is_said_not_to() -> None:
     assert not size.fits
 
 
-def test_results_that_have_room_are_not_spilled() -> None:
-    """Of 10 GB of results two workers of 7 GB would spill some; one doesn't."""
-    small = replace(COMPUTING, out_bytes=10**7)
-    assert choose(small, n_cores=2).n_workers == 2
-    size = choose(small, n_cores=2, limits=Limits(memory_limit_bytes=14 * GB))
-    assert size.n_workers == 2
-    held = choose(
-        small,
-        n_cores=2,
-        held_bytes=10 * GB,
-        limits=Limits(memory_limit_bytes=14 * GB),
-    )
-    assert held.n_workers == 1
-    assert held.thresholds.target * held.memory_limit_bytes >= 10 * GB
-
-
-def test_results_that_never_fit_do_not_stop_the_workers() -> None:
-    """Results of more than the memory go to disk, whatever the shape: as if none."""
-    assert choose(COMPUTING, held_bytes=1000 * GB).n_workers == 8
+@pytest.mark.parametrize(("mean_s", "n_workers"), [(0.01, 1), (0.1, 2)])
+def test_results_are_not_spilled_unless_that_is_faster(
+    mean_s: float, n_workers: int
+) -> None:
+    """Of two workers of 7 GB the one that gets all 10 GB of results spills; one not."""
+    small = replace(COMPUTING, mean_s=mean_s)
+    limits = Limits(memory_limit_bytes=14 * GB)
+    assert choose(small, n_cores=2, limits=limits).n_workers == 2
+    size = choose(small, n_cores=2, held_bytes=10 * GB, limits=limits)
+    assert size.n_workers == n_workers
+    if n_workers == 1:
+        assert size.thresholds.target * size.memory_limit_bytes >= 10 * GB
 
 
 def test_the_caller_keeps_room_for_results() -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import Counter
 from itertools import pairwise
-from types import SimpleNamespace
 from typing import Any
 
 import cluster_tasks as tasks
@@ -12,13 +11,15 @@ import dask.bag as db
 import pytest
 from dask import delayed
 
-from amorsize_dask import AmorsizeScheduler
+from amorsize_dask import AmorsizeScheduler, optimize
 from amorsize_dask.cluster.probe import MOST_NEEDED, SAMPLE_TASKS, probe
 from amorsize_dask.cluster.work import measure_work
 from amorsize_dask.core.model import Workload
 from amorsize_dask.errors import ArgumentError
 from amorsize_dask.lowering import read
 from amorsize_dask.lowering.partitions import find_partitions
+from amorsize_dask.planning.plan import Plan
+from amorsize_dask.planning.profile import DiagnosticProfile
 
 MB = 10**6
 
@@ -140,22 +141,32 @@ def test_a_record_is_taken_as_it_is() -> None:
 
 
 def test_a_plan_is_taken_as_it_is() -> None:
-    """What it rests on is read: its profile."""
-    profile = SimpleNamespace(
-        n_items_assumed=30,
+    """What it rests on is read: its profile. Nothing is lost of a generator."""
+    plan = optimize(tasks.wait, (i for i in range(60)))
+    profile = plan.diagnostic_profile
+    assert profile is not None
+    stage = measure(plan)
+    assert stage.n_tasks == 60
+    assert stage.mean_s == profile.avg_execution_time
+    assert stage.cpu_fraction == profile.cpu_fraction < 0.3
+    assert plan.compute() == list(range(60))
+
+
+def test_what_a_plan_does_not_know_is_taken_for_the_worst() -> None:
+    """Work that wasn't seen to leave the GIL is taken to hold it."""
+    profile = DiagnosticProfile(
         avg_execution_time=0.2,
+        avg_pickle_time=0.0,
+        spawn_cost=0.1,
+        estimated_speedup=1.0,
+        n_items_assumed=30,
         coefficient_of_variation=0.5,
         cpu_fraction=0.9,
-        gil_fraction=None,
-        in_bytes=10.0,
         out_bytes=20.0,
-        peak_bytes=30.0,
-        unsendable=None,
     )
-    found = measure_work(SimpleNamespace(diagnostic_profile=profile))
+    found = measure_work(Plan(diagnostic_profile=profile))
     (stage,) = found.stages
     assert (stage.n_tasks, stage.mean_s, stage.std_s) == (30, 0.2, 0.1)
-    # What isn't known to leave the GIL is taken to hold it.
     assert stage.gil_fraction == 0.9
     assert found.held_bytes == 600
 
@@ -175,7 +186,7 @@ def test_two_delayed_values_are_no_function_with_data() -> None:
         (tasks.wait, []),
         (tasks.wait, 3),
         (3, [1]),
-        SimpleNamespace(diagnostic_profile=None),
+        Plan(),
     ],
 )
 def test_what_is_no_work_is_refused(work: Any) -> None:
