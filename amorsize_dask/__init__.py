@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from amorsize_dask.planning.profile import DiagnosticProfile
     from amorsize_dask.planning.sequence import from_sequence
     from amorsize_dask.scheduler import AmorsizeScheduler, amorsize_scheduler
+    from amorsize_dask.validation import validate_system
 
 __version__ = "0.1.0"
 
@@ -69,6 +70,7 @@ _HOMES = {
     "local_cluster": "cluster",
     "optimize_streaming": "batches",
     "process_in_batches": "batches",
+    "validate_system": "validation",
 }
 
 __all__ = [
@@ -95,6 +97,7 @@ __all__ = [
     "optimize",
     "optimize_streaming",
     "process_in_batches",
+    "validate_system",
 ]
 
 
