@@ -26,6 +26,9 @@ if TYPE_CHECKING:
     from amorsize_dask.errors import (
         AmorsizeError,
         ArgumentError,
+        ConfigChangedWarning,
+        ConfigError,
+        ConfigNotFoundError,
         LaneError,
         MemoryBudgetError,
         ResultLostError,
@@ -38,6 +41,7 @@ if TYPE_CHECKING:
     from amorsize_dask.pipeline.stage import Stage
     from amorsize_dask.planning.execute import execute
     from amorsize_dask.planning.optimize import optimize
+    from amorsize_dask.plan_file import load_config, save_config
     from amorsize_dask.planning.plan import Plan
     from amorsize_dask.planning.profile import DiagnosticProfile
     from amorsize_dask.planning.sequence import from_sequence
@@ -51,6 +55,9 @@ _HOMES = {
     "AmorsizeError": "errors",
     "AmorsizeScheduler": "scheduler",
     "ArgumentError": "errors",
+    "ConfigChangedWarning": "errors",
+    "ConfigError": "errors",
+    "ConfigNotFoundError": "errors",
     "DiagnosticProfile": "planning.profile",
     "LaneError": "errors",
     "MemoryBudgetError": "errors",
@@ -68,8 +75,10 @@ _HOMES = {
     "from_sequence": "planning.sequence",
     "optimize": "planning.optimize",
     "local_cluster": "cluster",
+    "load_config": "plan_file",
     "optimize_streaming": "batches",
     "process_in_batches": "batches",
+    "save_config": "plan_file",
     "validate_system": "validation",
 }
 
@@ -77,6 +86,9 @@ __all__ = [
     "AmorsizeError",
     "AmorsizeScheduler",
     "ArgumentError",
+    "ConfigChangedWarning",
+    "ConfigError",
+    "ConfigNotFoundError",
     "DiagnosticProfile",
     "LaneError",
     "MemoryBudgetError",
@@ -95,8 +107,10 @@ __all__ = [
     "from_sequence",
     "local_cluster",
     "optimize",
+    "load_config",
     "optimize_streaming",
     "process_in_batches",
+    "save_config",
     "validate_system",
 ]
 

@@ -1,17 +1,27 @@
 """Small JSON files that are kept between runs: read with distrust, replaced whole.
 
-They are data: reading one can't run code. One that another user has made isn't read.
+They are data: reading one can't run code. One that another user has made, or could have
+changed, isn't read.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import stat
 from contextlib import suppress
 from pathlib import Path
 from tempfile import NamedTemporaryFile
 
 import platformdirs
+
+#: A link isn't followed, and a pipe that nobody writes to isn't waited for.
+_FLAGS = (
+    os.O_RDONLY
+    | getattr(os, "O_CLOEXEC", 0)
+    | getattr(os, "O_NOFOLLOW", 0)
+    | getattr(os, "O_NONBLOCK", 0)
+)
 
 
 def cache_folder(name: str) -> Path:
@@ -42,20 +52,38 @@ def read_json(path: Path, most_characters: int) -> object:
     Raises
     ------
     OSError
-        If it can't be read; `PermissionError` if it is another user's.
+        If it can't be read; `PermissionError`, which says why, if it is a link, or no
+        file, or if others own it or may write it.
     ValueError, RecursionError
         If it is no JSON.
     """
-    with path.open(encoding="utf-8") as file:
-        if hasattr(os, "getuid") and os.fstat(file.fileno()).st_uid != os.getuid():
-            raise PermissionError("it belongs to another user")
-        return json.loads(file.read(most_characters))
+    if path.is_symlink():
+        raise PermissionError("it is a link, which could lead anywhere")
+    descriptor = os.open(path, _FLAGS)
+    try:
+        _check_trust(os.fstat(descriptor))
+        with open(descriptor, encoding="utf-8", closefd=False) as file:
+            return json.loads(file.read(most_characters))
+    finally:
+        os.close(descriptor)
+
+
+def _check_trust(found: os.stat_result) -> None:
+    if not stat.S_ISREG(found.st_mode):
+        raise PermissionError("it is no regular file")
+    if not hasattr(os, "getuid"):
+        return
+    if found.st_uid != os.getuid():
+        raise PermissionError("it belongs to another user")
+    if found.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+        raise PermissionError("others may write it: take that from them by chmod go-w")
 
 
 def write_json(path: Path, content: object, *, indent: int | None = None) -> None:
     """Replace a file, and make its folder if there is none, for the user alone.
 
-    Whoever reads at the same time finds the old file or the new one, whole.
+    Whoever reads at the same time finds the old file or the new one, whole. A link in
+    its place is replaced, never followed.
 
     Raises
     ------
