@@ -23,6 +23,12 @@ if TYPE_CHECKING:
         process_in_batches,
     )
     from amorsize_dask.cluster import cluster_kwargs, local_cluster
+    from amorsize_dask.compare.comparison import (
+        Comparison,
+        ComparisonConfig,
+        compare_strategies,
+    )
+    from amorsize_dask.compare.prediction import validate_optimization
     from amorsize_dask.errors import (
         AmorsizeError,
         ArgumentError,
@@ -55,6 +61,8 @@ _HOMES = {
     "AmorsizeError": "errors",
     "AmorsizeScheduler": "scheduler",
     "ArgumentError": "errors",
+    "Comparison": "compare.comparison",
+    "ComparisonConfig": "compare.comparison",
     "ConfigChangedWarning": "errors",
     "ConfigError": "errors",
     "ConfigNotFoundError": "errors",
@@ -71,6 +79,7 @@ _HOMES = {
     "WorkerStartError": "errors",
     "amorsize_scheduler": "scheduler",
     "cluster_kwargs": "cluster",
+    "compare_strategies": "compare.comparison",
     "estimate_safe_batch_size": "batches",
     "from_sequence": "planning.sequence",
     "optimize": "planning.optimize",
@@ -79,6 +88,7 @@ _HOMES = {
     "optimize_streaming": "batches",
     "process_in_batches": "batches",
     "save_config": "plan_file",
+    "validate_optimization": "compare.prediction",
     "validate_system": "validation",
 }
 
@@ -86,6 +96,8 @@ __all__ = [
     "AmorsizeError",
     "AmorsizeScheduler",
     "ArgumentError",
+    "Comparison",
+    "ComparisonConfig",
     "ConfigChangedWarning",
     "ConfigError",
     "ConfigNotFoundError",
@@ -102,6 +114,7 @@ __all__ = [
     "WorkerStartError",
     "amorsize_scheduler",
     "cluster_kwargs",
+    "compare_strategies",
     "estimate_safe_batch_size",
     "execute",
     "from_sequence",
@@ -111,6 +124,7 @@ __all__ = [
     "optimize_streaming",
     "process_in_batches",
     "save_config",
+    "validate_optimization",
     "validate_system",
 ]
 
