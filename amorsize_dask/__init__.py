@@ -45,9 +45,9 @@ if TYPE_CHECKING:
     )
     from amorsize_dask.pipeline.pipeline import Pipeline
     from amorsize_dask.pipeline.stage import Stage
+    from amorsize_dask.plan_file import load_config, save_config
     from amorsize_dask.planning.execute import execute
     from amorsize_dask.planning.optimize import optimize
-    from amorsize_dask.plan_file import load_config, save_config
     from amorsize_dask.planning.plan import Plan
     from amorsize_dask.planning.profile import DiagnosticProfile
     from amorsize_dask.planning.sequence import from_sequence
@@ -82,9 +82,9 @@ _HOMES = {
     "compare_strategies": "compare.comparison",
     "estimate_safe_batch_size": "batches",
     "from_sequence": "planning.sequence",
-    "optimize": "planning.optimize",
-    "local_cluster": "cluster",
     "load_config": "plan_file",
+    "local_cluster": "cluster",
+    "optimize": "planning.optimize",
     "optimize_streaming": "batches",
     "process_in_batches": "batches",
     "save_config": "plan_file",
@@ -118,9 +118,9 @@ __all__ = [
     "estimate_safe_batch_size",
     "execute",
     "from_sequence",
+    "load_config",
     "local_cluster",
     "optimize",
-    "load_config",
     "optimize_streaming",
     "process_in_batches",
     "save_config",

@@ -24,6 +24,7 @@ from amorsize_dask.core.units import format_seconds
 from amorsize_dask.errors import ArgumentError
 from amorsize_dask.measure.machine import measure_machine
 from amorsize_dask.measure.size import measure_pickled
+from amorsize_dask.planning.optimize import optimize
 
 #: Share of a loop's time that has to be saved for processes to be worth it. Smaller:
 #: noise is taken for a gain; larger: a gain is taken for noise.
@@ -88,8 +89,8 @@ class OptimizationValidation:
 def validate_optimization(
     func: Callable[[Any], Any],
     data: Iterable[Any],
-    predicted_n_jobs: int,
-    predicted_chunksize: int,
+    predicted_n_jobs: int | None = None,
+    predicted_chunksize: int | None = None,
     num_trials: int = 3,
     predicted_speedup: float | None = None,
 ) -> OptimizationValidation:
@@ -103,15 +104,16 @@ def validate_optimization(
         Called with each item, in each trial both ways.
     data : iterable
         The items; as many as can be waited for. A generator is read to its end.
-    predicted_n_jobs : int
-        Processes to validate, >= 1; 1 is a loop.
-    predicted_chunksize : int
-        Items that are sent to one together, >= 1.
+    predicted_n_jobs : int, optional
+        Processes to validate, >= 1; 1 is a loop. By default those of `optimize`.
+    predicted_chunksize : int, optional
+        Items that are sent to one together, >= 1. By default as `optimize` has it.
     num_trials : int, optional
         Runs of each, >= 1; the one in the middle counts.
     predicted_speedup : float, optional
-        What was predicted, > 0: `Plan.pool_speedup`. By default it is what the cost
-        model predicts from what a loop takes.
+        What was predicted, > 0: `Plan.pool_speedup`. By default what `optimize`
+        predicts if processes and chunks are its own, else what the cost model predicts
+        from what a loop takes.
 
     Returns
     -------
@@ -133,12 +135,23 @@ def validate_optimization(
     """
     if not callable(func):
         raise ArgumentError("func", func, "expected a function")
-    n_jobs = check_count("predicted_n_jobs", predicted_n_jobs, 1)
-    chunksize = check_count("predicted_chunksize", predicted_chunksize, 1)
+    for name, count in (
+        ("predicted_n_jobs", predicted_n_jobs),
+        ("predicted_chunksize", predicted_chunksize),
+    ):
+        if count is not None:
+            check_count(name, count, 1)
     check_count("num_trials", num_trials, 1)
     if predicted_speedup is not None:
         check_seconds("predicted_speedup", predicted_speedup)
     items = read_items(data)
+    if predicted_n_jobs is None or predicted_chunksize is None:
+        plan = optimize(func, items)
+        if predicted_n_jobs is predicted_chunksize is predicted_speedup is None:
+            predicted_speedup = plan.pool_speedup
+        predicted_n_jobs = predicted_n_jobs or plan.n_jobs
+        predicted_chunksize = predicted_chunksize or plan.chunksize
+    n_jobs, chunksize = int(predicted_n_jobs), int(predicted_chunksize)
     loop = _Loop()
     run = run_serially
     if n_jobs > 1:

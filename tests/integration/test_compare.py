@@ -20,6 +20,7 @@ from amorsize_dask import (
     ComparisonConfig,
     SerializationError,
     compare_strategies,
+    optimize,
     validate_optimization,
 )
 from amorsize_dask.compare import strategies
@@ -321,6 +322,18 @@ def test_one_job_is_a_loop(monkeypatch: pytest.MonkeyPatch) -> None:
     found = validate_optimization(square, range(10), 1, 100)
     assert found.predicted_speedup == 1.0
     assert found.advice == "a loop"
+
+
+def test_by_default_it_is_what_optimize_says() -> None:
+    """Processes, chunks and the prediction are a plan's."""
+    plan = optimize(square, range(100))
+    found = validate_optimization(square, range(100), num_trials=1)
+    assert (found.n_jobs, found.predicted_speedup) == (plan.n_jobs, 1.0)
+    assert found.advice == "a loop"
+    found = validate_optimization(square, range(100), 2, num_trials=1)
+    assert found.n_jobs == 2
+    assert found.chunksize >= 1
+    assert found.predicted_speedup < 1
 
 
 def test_the_users_prediction_is_taken() -> None:
