@@ -119,13 +119,24 @@ def make_plan(
     )
 
 
-def find_lanes(*, may_send: bool, is_alone: bool) -> list[Lane]:
-    """Return the lanes that work can run in."""
-    if is_alone:
-        return [Lane.INLINE]
-    if may_send and has_processes():
-        return list(Lane)
-    return [Lane.INLINE, Lane.THREADS]
+def find_lanes(*, may_send: bool, is_alone: bool, may_share: bool = True) -> list[Lane]:
+    """Return the lanes that work can run in.
+
+    Parameters
+    ----------
+    may_send : bool
+        Whether it can be sent to other processes.
+    is_alone : bool
+        Whether calls must be made one after the other, in this process.
+    may_share : bool, optional
+        Whether two calls may be under way in one process.
+    """
+    lanes = [Lane.INLINE]
+    if may_share and not is_alone:
+        lanes.append(Lane.THREADS)
+    if may_send and has_processes() and not is_alone:
+        lanes.append(Lane.PROCESSES)
+    return lanes
 
 
 def find_machine(respect_load: bool) -> Machine:
