@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import gc
 import multiprocessing
 import re
 import sys
 import threading
 from collections.abc import Iterator
-from contextlib import closing
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from types import ModuleType
@@ -48,8 +48,18 @@ def guide(
     method = multiprocessing.get_start_method(allow_none=True)
     multiprocessing.set_start_method("fork", force=True)
     yield guide
+    if "pool" in vars(section):
+        # It was ended by its context, and goes when its last process has.
+        vars(section).pop("pool").join()
+    gc.collect()
     multiprocessing.set_start_method(method, force=True)
     assert guide.n_runs >= 1, "the block was not run"
+
+
+class _Server(ThreadingHTTPServer):
+    """Answers many who ask at once: with a shorter queue they try again a second on."""
+
+    request_queue_size = 128
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -74,8 +84,10 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
     """Start a server, and return the paths that it is asked for."""
     paths: list[str] = []
     handler = type("Handler", (_Handler,), {"paths": paths})
-    with closing(ThreadingHTTPServer(("127.0.0.1", 0), handler)) as server: 
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+    with _Server(("127.0.0.1", 0), handler) as server:
+        thread = threading.Thread(
+            target=server.serve_forever, kwargs={"poll_interval": 0.01}
+        )
         thread.start()
         host, port = server.server_address[:2]
         monkeypatch.setenv("GUIDE_SERVER", f"http://{host}:{port}")

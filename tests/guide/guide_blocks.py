@@ -3,18 +3,25 @@
 from __future__ import annotations
 
 import functools
-import inspect
 import re
-import sys
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import Any, NamedTuple
 
+import pytest
+from dask.bag import from_sequence
+
 import amorsize_dask
+from amorsize_dask import AmorsizeScheduler
+from amorsize_dask.measure.machine import measure_machine
 
 DATA = Path(__file__).parents[1] / "data"
 GUIDE = DATA / "amorsize_guide.md"
 MODULES = DATA / "guide_modules"
+
+#: For tests that use a pool as the guide does: it forks, with threads of ours about.
+FORKS = pytest.mark.filterwarnings("ignore:.*multi-threaded:DeprecationWarning")
 
 #: A heading, or a block of Python.
 _PART = re.compile(r"^(#{2,4}) ([^\n]*)$|^```python\n(.*?)^```", re.M | re.S)
@@ -33,7 +40,8 @@ class Block(NamedTuple):
     @property
     def test_name(self) -> str:
         """What the test of this block is called."""
-        words = re.sub(r"^\W*(Pattern|Strategy|Technique|Pitfall)? ?\d*[.:]?", "", self.heading)
+        kinds = "Pattern|Strategy|Technique|Pitfall"
+        words = re.sub(rf"^\W*({kinds})? ?\d*[.:]?", "", self.heading)
         slug = "_".join(re.findall(r"[a-z0-9]+", words.lower()))
         return f"test_{self.number:02d}_{slug}"
 
@@ -122,3 +130,33 @@ def find_tests(modules: list[Path]) -> dict[str, list[str]]:
     """Return the names of the tests in modules, by module."""
     pattern = re.compile(r"^def (test_\d\d_\w+)\(", re.M)
     return {path.stem: pattern.findall(path.read_text("utf-8")) for path in modules}
+
+
+def run_in(lane: str, func: Callable[[Any], Any], items: Sequence[Any]) -> list[Any]:
+    """Call a function with items in one lane, and outside of this process if it is."""
+    with AmorsizeScheduler(lanes=(lane,), isolate=lane == "processes") as scheduler:
+        bag = from_sequence(items, npartitions=4).map(func)
+        values: list[Any] = bag.compute(scheduler=scheduler)
+        assert scheduler.last_run is not None
+        assert lane in scheduler.last_run.lanes
+    return values
+
+
+def expect_parallel(plan: Any) -> None:
+    """Assert that a plan spreads work over the cores, if there are several."""
+    if measure_machine().n_physical_cores > 1:
+        assert plan.n_jobs > 1, plan.explain()
+        assert plan.lane != "inline", plan.explain()
+        assert plan.speedup > 1, plan.explain()
+
+
+def expect_serial(plan: Any) -> None:
+    """Assert that a plan says a loop is best."""
+    assert plan.n_jobs == 1, plan.explain()
+    assert plan.lane == "inline", plan.explain()
+
+
+def expect_all_cores(plan: Any) -> None:
+    """Assert that a plan uses all physical cores, or at least four of many."""
+    n_cores = measure_machine().n_physical_cores
+    assert min(4, n_cores) <= plan.n_jobs <= n_cores, plan.explain()
