@@ -23,9 +23,18 @@ if TYPE_CHECKING:
         process_in_batches,
     )
     from amorsize_dask.cluster import cluster_kwargs, local_cluster
+    from amorsize_dask.compare.comparison import (
+        Comparison,
+        ComparisonConfig,
+        compare_strategies,
+    )
+    from amorsize_dask.compare.prediction import validate_optimization
     from amorsize_dask.errors import (
         AmorsizeError,
         ArgumentError,
+        ConfigChangedWarning,
+        ConfigError,
+        ConfigNotFoundError,
         LaneError,
         MemoryBudgetError,
         ResultLostError,
@@ -36,12 +45,14 @@ if TYPE_CHECKING:
     )
     from amorsize_dask.pipeline.pipeline import Pipeline
     from amorsize_dask.pipeline.stage import Stage
+    from amorsize_dask.plan_file import load_config, save_config
     from amorsize_dask.planning.execute import execute
     from amorsize_dask.planning.optimize import optimize
     from amorsize_dask.planning.plan import Plan
     from amorsize_dask.planning.profile import DiagnosticProfile
     from amorsize_dask.planning.sequence import from_sequence
     from amorsize_dask.scheduler import AmorsizeScheduler, amorsize_scheduler
+    from amorsize_dask.validation import validate_system
 
 __version__ = "0.1.0"
 
@@ -50,6 +61,11 @@ _HOMES = {
     "AmorsizeError": "errors",
     "AmorsizeScheduler": "scheduler",
     "ArgumentError": "errors",
+    "Comparison": "compare.comparison",
+    "ComparisonConfig": "compare.comparison",
+    "ConfigChangedWarning": "errors",
+    "ConfigError": "errors",
+    "ConfigNotFoundError": "errors",
     "DiagnosticProfile": "planning.profile",
     "LaneError": "errors",
     "MemoryBudgetError": "errors",
@@ -63,18 +79,28 @@ _HOMES = {
     "WorkerStartError": "errors",
     "amorsize_scheduler": "scheduler",
     "cluster_kwargs": "cluster",
+    "compare_strategies": "compare.comparison",
     "estimate_safe_batch_size": "batches",
     "from_sequence": "planning.sequence",
-    "optimize": "planning.optimize",
+    "load_config": "plan_file",
     "local_cluster": "cluster",
+    "optimize": "planning.optimize",
     "optimize_streaming": "batches",
     "process_in_batches": "batches",
+    "save_config": "plan_file",
+    "validate_optimization": "compare.prediction",
+    "validate_system": "validation",
 }
 
 __all__ = [
     "AmorsizeError",
     "AmorsizeScheduler",
     "ArgumentError",
+    "Comparison",
+    "ComparisonConfig",
+    "ConfigChangedWarning",
+    "ConfigError",
+    "ConfigNotFoundError",
     "DiagnosticProfile",
     "LaneError",
     "MemoryBudgetError",
@@ -88,13 +114,18 @@ __all__ = [
     "WorkerStartError",
     "amorsize_scheduler",
     "cluster_kwargs",
+    "compare_strategies",
     "estimate_safe_batch_size",
     "execute",
     "from_sequence",
+    "load_config",
     "local_cluster",
     "optimize",
     "optimize_streaming",
     "process_in_batches",
+    "save_config",
+    "validate_optimization",
+    "validate_system",
 ]
 
 

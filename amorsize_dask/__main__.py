@@ -3,25 +3,21 @@
 from __future__ import annotations
 
 from functools import partial
-from time import sleep
 
 import click
 from rich.console import Console
 
 from amorsize_dask.demo import QUICK_STEP, DemoRun, find_modules, run_demo
-from amorsize_dask.measure.cores import count_physical_cores, find_core_limits
-from amorsize_dask.measure.hints import find_thread_hints
 from amorsize_dask.measure.history import shared
-from amorsize_dask.measure.load import MIN_WINDOW_S, LoadWatch
-from amorsize_dask.measure.memory import find_memory_limits
-from amorsize_dask.measure.numa import find_nodes
 from amorsize_dask.report import (
     show_progress,
+    tabulate_costs,
     tabulate_demo,
     tabulate_history,
     tabulate_limits,
     tabulate_surroundings,
 )
+from amorsize_dask.validation import validate_system
 
 
 @click.group()
@@ -63,24 +59,25 @@ def demo(quick: bool) -> None:
 
 
 @main.command()
-def machine() -> None:
-    """Show what limits the cores and the memory of a run here, and what it may take.
+def doctor() -> None:
+    """Show what limits a run here, what work costs, and what is in the way.
 
-    Takes half a second, to see what others use.
+    Starts a worker process to see that it can be done, and takes about a second.
     """
-    watch = LoadWatch()
-    sleep(MIN_WINDOW_S)
-    cores = find_core_limits()
     console = Console()
-    console.print(tabulate_limits(cores, find_memory_limits()))
+    found = validate_system()
+    console.print(tabulate_limits(found.core_limits, found.memory_limits))
     console.print(
         tabulate_surroundings(
-            count_physical_cores(min(cores.values())),
-            find_thread_hints(),
-            find_nodes(),
-            watch.look(),
+            found.physical_cores, found.thread_hints, found.nodes, found.load
         )
     )
+    console.print(tabulate_costs(found.costs))
+    console.print(f"Worker processes start by {found.start_method or 'no method'}.")
+    for text in found.warnings:
+        console.print(f"Warning: {text}.", style="yellow", markup=False)
+    if not found.warnings:
+        console.print("Nothing is in the way.")
 
 
 @main.command()

@@ -7,11 +7,14 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from dask import config
 
 
 def register_defaults() -> None:
     """Add the defaults; what the user has set already stays."""
+    # Here, not above: it is what calls this as soon as it has been imported, which
+    # this module must be by then.
+    from dask import config
+
     config.update_defaults(_read_defaults())
 
 
@@ -20,6 +23,8 @@ def get(name: str) -> Any:
 
     Where somebody has emptied Dask's configuration, the default is returned.
     """
+    from dask import config
+
     value = config.get(f"amorsize.{name}", _MISSING)
     return _read_defaults()["amorsize"][name] if value is _MISSING else value
 

@@ -65,6 +65,23 @@ class BatchLengthError(AmorsizeError):
         )
 
 
+class ConfigError(AmorsizeError):
+    """A saved plan that can't be kept, read or trusted. No part of it is used."""
+
+    path: str
+
+    def __init__(self, path: object, reason: str) -> None:
+        super().__init__(f"The saved plan {path} {reason}.", path=str(path))
+
+
+class ConfigNotFoundError(ConfigError, FileNotFoundError):
+    """There is no saved plan of that name."""
+
+
+class ConfigChangedWarning(UserWarning):
+    """A saved plan was made for another function, or another machine."""
+
+
 class LaneError(AmorsizeError):
     """No lane is left in which a stage could run.
 

@@ -18,6 +18,7 @@ from rich.progress import (
 )
 from rich.table import Table
 
+from amorsize_dask.core.model import Costs
 from amorsize_dask.core.units import format_bytes, format_seconds
 from amorsize_dask.demo import DemoRun
 from amorsize_dask.measure.history import Entry
@@ -217,4 +218,43 @@ def tabulate_history(entries: Mapping[str, Entry]) -> Table:
             gil,
             *map(format_bytes, (seen.in_bytes, seen.out_bytes, seen.peak_bytes)),
         )
+    return table
+
+
+#: What the costs are called, in the order of the table.
+COST_NAMES = {
+    "boot_first_s": "start the first worker process",
+    "import_dask_s": "have it import Dask before",
+    "boot_next_s": "start a further one",
+    "round_trip_s": "hear back from a worker process",
+    "task_s": "send it a task among others",
+    "item_s": "send it an item of a list",
+    "thread_start_s": "start a thread",
+    "hand_off_s": "hear back from a thread",
+}
+MOVING = "move 1 GB to or from a worker process"
+
+
+def tabulate_costs(costs: Costs) -> Table:
+    """Return a table of what moving work costs.
+
+    Parameters
+    ----------
+    costs : Costs
+        What it costs. What is the same as in ``Costs()`` hasn't been measured.
+
+    Returns
+    -------
+    Table
+        One row for each cost.
+    """
+    table = Table("to", title="What work costs beyond itself")
+    table.add_column("takes", justify="right")
+    table.add_column("as")
+    usual = Costs()
+    takes = {name: format_seconds(getattr(costs, name)) for name in COST_NAMES}
+    takes["bytes_per_s"] = format_seconds(1e9 / costs.bytes_per_s)
+    for name, text in {**COST_NAMES, "bytes_per_s": MOVING}.items():
+        is_usual = getattr(costs, name) == getattr(usual, name)
+        table.add_row(text, takes[name], "assumed" if is_usual else "measured")
     return table

@@ -35,6 +35,7 @@ from amorsize_dask.execute import worker
 from amorsize_dask.execute.calibration import Calibration
 from amorsize_dask.execute.delivery import Delivery
 from amorsize_dask.execute.graph import TaskGraph
+from amorsize_dask.execute.identity import find_lone_stages
 from amorsize_dask.execute.loop import Execution
 from amorsize_dask.execute.node import Key
 from amorsize_dask.execute.pool import WorkerPool, live_processes
@@ -381,6 +382,7 @@ class AmorsizeScheduler:
             n_warm=n_warm,
             is_streamed=is_streamed,
             recalled={**recollection.experiences, **known},
+            lone_stages=find_lone_stages(tasks),
         )
         execution = Execution(
             tasks,

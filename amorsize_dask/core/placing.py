@@ -66,6 +66,7 @@ class Placing:
         limits: Limits,
         n_warm: int,
         recalled: Mapping[int, Experience],
+        lone_stages: frozenset[int] = frozenset(),
     ) -> None:
         n_stages = graph.graph.n_stages
         self.stages = [Stage() for _ in range(n_stages)]
@@ -87,6 +88,7 @@ class Placing:
             for number, said in graph.graph.stage_lanes.items()
             if (lanes := tuple(lane for lane in self._allowed if lane in said))
         }
+        self._lone_stages = lone_stages
         self._n_warm = n_warm
         n_tasks = [0] * n_stages
         for task, number in enumerate(graph.graph.stage_of):
@@ -120,6 +122,8 @@ class Placing:
             for lane in allowed
             if lane not in self.closed and lane not in stage.barred
         )
+        if number in self._lone_stages and len(allowed) > 1:
+            lanes = tuple(lane for lane in lanes if lane is not Lane.THREADS)
         if stage.suspects:
             return tuple(lane for lane in lanes if lane not in CALLER_LANES)
         if not lanes and not self._limits.isolate:

@@ -71,6 +71,9 @@ class Scheduling:
         Whether the user takes wanted results as they come, and says so (`Taken`).
     recalled : mapping of int to Experience, optional
         For stages that are known from earlier runs what these have shown.
+    lone_stages : frozenset of int, optional
+        Stages of which no two tasks may be under way in one process: they don't use
+        threads, unless the user allows nothing else.
 
     Attributes
     ----------
@@ -89,12 +92,19 @@ class Scheduling:
         n_warm: int = 0,
         is_streamed: bool = False,
         recalled: Mapping[int, Experience] = _NOTHING_RECALLED,
+        lone_stages: frozenset[int] = frozenset(),
     ) -> None:
         self._graph = GraphState(graph)
         self._stage_of = self._graph.stage_of
         self._workers = Workers(_choose_side_lane(limits))
         self._placing = Placing(
-            self._graph, self._workers, machine, limits, n_warm, recalled
+            self._graph,
+            self._workers,
+            machine,
+            limits,
+            n_warm,
+            recalled,
+            lone_stages,
         )
         limit_bytes = limits.memory_limit_bytes or machine.memory_bytes
         self.budget = Budget(self._graph, limit_bytes, may_spill_wanted=not is_streamed)

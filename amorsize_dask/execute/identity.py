@@ -11,6 +11,7 @@ from amorsize_dask.execute.graph import TaskGraph
 from amorsize_dask.execute.node import Node
 from amorsize_dask.execute.recipe import Piece
 from amorsize_dask.measure.fingerprint import fingerprint_function
+from amorsize_dask.measure.global_random import seeds_globally
 
 #: Stages up to which a run's are known from earlier ones. Smaller: graphs of many
 #: functions are measured anew each time; larger: graphs in which each task is a stage
@@ -41,6 +42,21 @@ def fingerprint_stages(tasks: TaskGraph) -> dict[int, str]:
         for number, task in firsts.items()
         if number not in graph.caller_stages and own[number]
     }
+
+
+def find_lone_stages(tasks: TaskGraph) -> frozenset[int]:
+    """Return the stages of which no two tasks may be under way in one process.
+
+    They are those that seed the random numbers of a process, by their first tasks.
+    """
+    n = len(tasks.graph)
+    firsts = dict(zip(reversed(tasks.stage_of), range(n - 1, -1, -1), strict=True))
+    return frozenset(
+        number
+        for number, task in firsts.items()
+        if number not in tasks.graph.caller_stages
+        and any(map(seeds_globally, _functions(tasks.nodes[task])))
+    )
 
 
 def _needed(tasks: TaskGraph, task: int, own: dict[int, str]) -> set[str]:

@@ -133,9 +133,13 @@ class ProcessLane:
         new: list[tuple[int, Recipe]] = []
         try:
             with worker.sender.active():
-                parts = dump((self._store.items(tasks), self._arguments(tasks)))
+                sent = self._store.items(tasks), self._arguments(tasks)
+                parts = dump(sent, shares_files=True)
             new = worker.sender.take_new()
-            recipes = [(n, [bytes(part) for part in dump(r)]) for n, r in new]
+            recipes = [
+                (n, [bytes(part) for part in dump(r, shares_files=True)])
+                for n, r in new
+            ]
         except Exception as error:
             worker.sender.forget(worker.sender.take_new() or new)
             reason = f"{type(error).__name__}: {error}"
@@ -327,7 +331,8 @@ class ProcessLane:
     def _find_unshippable(self, tasks: list[int]) -> list[int]:
         for task in tasks:
             try:
-                dump((self._store.items([task]), self._store.arguments([task])))
+                sent = self._store.items([task]), self._store.arguments([task])
+                dump(sent, shares_files=True)
             except Exception:
                 return [task]
         return tasks

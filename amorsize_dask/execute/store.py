@@ -24,6 +24,7 @@ from amorsize_dask.execute.spool import (
 )
 from amorsize_dask.execute.spool_folder import SpoolFolder
 from amorsize_dask.execute.wire import dump, load
+from amorsize_dask.measure.mapped_array import goes_by_name
 from amorsize_dask.measure.size import measure_held
 
 #: What the system says where no more descriptors can be had.
@@ -159,7 +160,7 @@ class Store:
 
     @staticmethod
     def _write(value: Any, place: SpoolPlace) -> Spooled | None:
-        if measure_held(value) < SPOOL_BYTES:
+        if measure_held(value) < SPOOL_BYTES or goes_by_name(value):
             return None
         try:
             parts = dump(value)

@@ -7,14 +7,18 @@ many parts, how long each is, and the parts.
 
 from __future__ import annotations
 
+import copyreg
 import pickle
 import struct
 from collections.abc import Sequence
+from functools import partial
 from io import BytesIO
 from types import CodeType
 from typing import Any
 
 import cloudpickle
+
+from amorsize_dask.measure.mapped_array import find_reducers
 
 #: What can be sent: anything with contiguous bytes.
 Part = bytes | bytearray | memoryview
@@ -26,12 +30,20 @@ OUT_OF_BAND_BYTES = 8192
 COUNT = struct.Struct("<I")
 
 
-def dump(value: Any) -> list[Part]:
+def dump(value: Any, *, shares_files: bool = False) -> list[Part]:
     """Pickle a value into parts.
 
     The C pickler is tried first. It names functions and classes by their module, so
     where that module is ``__main__``, which in a worker is another one, and where the
     user has registered a module to be pickled by value, cloudpickle does it.
+
+    Parameters
+    ----------
+    value : object
+        What to pickle.
+    shares_files : bool, optional
+        Whether arrays that map a file may be sent as its name, since whoever loads
+        them does so at once and on this machine.
 
     Raises
     ------
@@ -40,21 +52,32 @@ def dump(value: Any) -> list[Part]:
         `pickle.PicklingError`, `AttributeError`, `RecursionError` or what a
         ``__reduce__`` of the user's raises.
     """
+    reducers = find_reducers() if shares_files else {}
+    by_value = partial(_dumps_by_value, _SharingPickler if reducers else _Pickler)
     if not cloudpickle.list_registry_pickle_by_value():
+        by_name = partial(_dumps_by_name, reducers) if reducers else pickle.dumps
         try:
-            parts = _dump_with(pickle.dumps, value)
+            parts = _dump_with(by_name, value)
         except Exception:
             # A lambda, a closure or a local class: cloudpickle's own error, if it
             # has one too, is the one to tell.
-            return _dump_with(_dumps_by_value, value)
+            return _dump_with(by_value, value)
         if b"__main__" not in parts[0]:
             return parts
-    return _dump_with(_dumps_by_value, value)
+    return _dump_with(by_value, value)
 
 
-def _dumps_by_value(value: Any, **options: Any) -> bytes:
+def _dumps_by_name(reducers: dict[type, Any], value: Any, **options: Any) -> bytes:
     with BytesIO() as file:
-        _Pickler(file, **options).dump(value)
+        pickler = pickle.Pickler(file, **options)
+        pickler.dispatch_table = {**copyreg.dispatch_table, **reducers}
+        pickler.dump(value)
+        return file.getvalue()
+
+
+def _dumps_by_value(pickler: type[_Pickler], value: Any, **options: Any) -> bytes:
+    with BytesIO() as file:
+        pickler(file, **options).dump(value)
         return file.getvalue()
 
 
@@ -74,6 +97,15 @@ class _Pickler(cloudpickle.Pickler):  # type: ignore[misc] # it has no type hint
     dispatch_table = cloudpickle.Pickler.dispatch_table.new_child(
         {CodeType: _reduce_code}
     )
+
+
+class _SharingPickler(_Pickler):
+    """Sends arrays that map a file as its name."""
+
+    @property
+    def dispatch_table(self) -> Any:
+        """What is looked up when a pickler is made."""
+        return _Pickler.dispatch_table.new_child(find_reducers())
 
 
 def _dump_with(dumps: Any, value: Any) -> list[Part]:

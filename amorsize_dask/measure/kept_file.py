@@ -1,6 +1,7 @@
 """Small JSON files that are kept between runs: read with distrust, replaced whole.
 
-They are data: reading one can't run code. One that another user has made isn't read.
+They are data: reading one can't run code. One that another user has made, or could have
+changed, isn't read.
 """
 
 from __future__ import annotations
@@ -13,6 +14,14 @@ from pathlib import Path
 from tempfile import NamedTemporaryFile
 
 import platformdirs
+
+#: A link isn't followed, and a pipe that nobody writes to isn't waited for.
+_FLAGS = (
+    os.O_RDONLY
+    | getattr(os, "O_CLOEXEC", 0)
+    | getattr(os, "O_NOFOLLOW", 0)
+    | getattr(os, "O_NONBLOCK", 0)
+)
 
 
 def cache_folder(name: str) -> Path:
@@ -43,7 +52,8 @@ def read_json(path: Path, most_characters: int) -> object:
     Raises
     ------
     OSError
-        If it can't be read; `PermissionError` if it is another user's.
+        If it can't be read; `PermissionError`, which says why, if it is a link, or no
+        file, or if others own it or may write it.
     ValueError, RecursionError
         If it is no JSON.
     """
@@ -53,24 +63,33 @@ def read_json(path: Path, most_characters: int) -> object:
 
 def _open_own(path: str, flags: int) -> int:
     """Open a file if it is one, and this user's: no link, and no pipe to wait for."""
-    flags |= getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
-    fd = os.open(path, flags)
+    if os.path.islink(path):
+        raise PermissionError("it is a link, which could lead anywhere")
+    fd = os.open(path, flags | _FLAGS)
     try:
-        found = os.fstat(fd)
-        if not stat.S_ISREG(found.st_mode):
-            raise OSError(f"{path} is no file")
-        if hasattr(os, "getuid") and found.st_uid != os.getuid():
-            raise PermissionError("it belongs to another user")
+        _check_trust(os.fstat(fd))
     except BaseException:
         os.close(fd)
         raise
     return fd
 
 
+def _check_trust(found: os.stat_result) -> None:
+    if not stat.S_ISREG(found.st_mode):
+        raise PermissionError("it is no regular file")
+    if not hasattr(os, "getuid"):
+        return
+    if found.st_uid != os.getuid():
+        raise PermissionError("it belongs to another user")
+    if found.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+        raise PermissionError("others may write it: take that from them by chmod go-w")
+
+
 def write_json(path: Path, content: object, *, indent: int | None = None) -> None:
     """Replace a file, and make its folder if there is none, for the user alone.
 
-    Whoever reads at the same time finds the old file or the new one, whole.
+    Whoever reads at the same time finds the old file or the new one, whole. A link in
+    its place is replaced, never followed.
 
     Raises
     ------

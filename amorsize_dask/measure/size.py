@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copyreg
 import logging
 import pickle
 import sys
@@ -11,6 +12,8 @@ from typing import Any
 
 import cloudpickle
 from dask.sizeof import sizeof
+
+from amorsize_dask.measure.mapped_array import find_reducers
 
 logger = logging.getLogger(__name__)
 
@@ -82,6 +85,24 @@ def measure_held(value: Any) -> int:
         return UNKNOWN_BYTES
 
 
+class _ByName(pickle.Pickler):
+    """The C pickler, and arrays that map a file by its name."""
+
+    @property
+    def dispatch_table(self) -> Any:  # type: ignore[override] # it may be either
+        """What is looked up when a pickler is made."""
+        return {**copyreg.dispatch_table, **find_reducers()}
+
+
+class _ByValue(cloudpickle.Pickler):  # type: ignore[misc] # it has no type hints
+    """Cloudpickle's, and arrays that map a file by its name."""
+
+    @property
+    def dispatch_table(self) -> Any:
+        """What is looked up when a pickler is made."""
+        return cloudpickle.Pickler.dispatch_table.new_child(find_reducers())
+
+
 def measure_pickled(value: Any, limit_bytes: int = LIMIT_BYTES) -> PickledSize:
     """Measure a value as it would be sent: pickle 5, buffers counted but not copied.
 
@@ -110,14 +131,14 @@ def measure_pickled(value: Any, limit_bytes: int = LIMIT_BYTES) -> PickledSize:
     start = perf_counter()
     is_plain = True
     try:
-        counter, is_complete = _measure(pickle.Pickler, value, limit_bytes)
+        counter, is_complete = _measure(_ByName, value, limit_bytes)
         is_by_value = counter.names_main
     except Exception:
         # A lambda, a closure or a local class: if cloudpickle has an error too, that is
         # the one to tell.
         is_by_value, is_plain = True, False
     if is_by_value or cloudpickle.list_registry_pickle_by_value():
-        counter, is_complete = _measure(cloudpickle.Pickler, value, limit_bytes)
+        counter, is_complete = _measure(_ByValue, value, limit_bytes)
     return PickledSize(
         counter.n_bytes + counter.n_buffer_bytes,
         perf_counter() - start,
@@ -128,8 +149,9 @@ def measure_pickled(value: Any, limit_bytes: int = LIMIT_BYTES) -> PickledSize:
 
 def _measure(pickler: Any, value: Any, limit_bytes: int) -> tuple[_Counter, bool]:
     counter = _Counter(limit_bytes)
+    counting = pickler(counter, protocol=5, buffer_callback=counter.count_buffer)
     try:
-        pickler(counter, protocol=5, buffer_callback=counter.count_buffer).dump(value)
+        counting.dump(value)
     except _Full:
         return counter, False
     return counter, True

@@ -12,6 +12,7 @@ from typing import Any
 
 from amorsize_dask.core.model import Limits, Machine, Workload
 from amorsize_dask.execute.graph import TaskGraph
+from amorsize_dask.execute.identity import find_lone_stages
 from amorsize_dask.execute.node import Key
 from amorsize_dask.execute.recipe import Piece
 from amorsize_dask.lowering import read
@@ -182,6 +183,7 @@ def _try_stages(
     values: dict[Key, Any] = dict(tasks.constants)
     found: list[_Stage] = []
     n_left_out = 0
+    lone_stages = find_lone_stages(tasks)
     for number, own in by_stage.items():
         if number in tasks.graph.caller_stages:
             continue
@@ -192,7 +194,10 @@ def _try_stages(
         n_items, sample = _try(tasks, own, ready, values, sample_size)
         workload = sample.statistics.workload(n_items, n_items / len(own))
         lanes = find_lanes(
-            limits, may_send=sample.unsendable is None, is_alone=not sample.values
+            limits,
+            may_send=sample.unsendable is None,
+            is_alone=not sample.values,
+            may_share=number not in lone_stages,
         )
         choice = choose_lane(
             workload,

@@ -22,6 +22,7 @@ from amorsize_dask.arguments import (
 )
 from amorsize_dask.core.placement import MAX_WAITING_THREADS
 from amorsize_dask.execute.stand_ins import call_each
+from amorsize_dask.measure.global_random import seeds_globally
 from amorsize_dask.planning.data import list_all
 from amorsize_dask.planning.execution import run_all
 from amorsize_dask.planning.head_start import begin_here
@@ -128,7 +129,8 @@ def _run(
         first = _start_first(func, items[0])
     if first is not None:
         first.join(FIRST_S)
-        if first.is_alive() and not SharedState(func).names:
+        may_share = not seeds_globally(func)
+        if first.is_alive() and may_share and not SharedState(func).names:
             others = run_all(scheduler, func, items[1:], max_workers=max_workers)
             return [first.result(), *others]
         values.append(first.result())

@@ -17,6 +17,7 @@ from amorsize_dask.arguments import (
     check_seconds,
 )
 from amorsize_dask.errors import ArgumentError
+from amorsize_dask.measure.global_random import seeds_globally
 from amorsize_dask.planning.choice import choose_lane
 from amorsize_dask.planning.collections import optimize_collection
 from amorsize_dask.planning.data import Data
@@ -157,7 +158,12 @@ def _optimize(
     unpicklable = (
         unpicklable or unsendable or sample.unpicklable or find_main_problem(func)
     )
-    lanes = find_lanes(limits, may_send=unsendable is None, is_alone=_is_alone(sample))
+    lanes = find_lanes(
+        limits,
+        may_send=unsendable is None,
+        is_alone=_is_alone(sample),
+        may_share=not seeds_globally(func),
+    )
     n_warm = scheduler.n_idle_workers
     choice, full = (
         choose_lane(

@@ -130,14 +130,30 @@ def find_limits(
     return replace(limits, max_workers=min(most, default=None))
 
 
-def find_lanes(limits: Limits, *, may_send: bool, is_alone: bool) -> list[Lane]:
-    """Return the lanes that work can run in, at least one."""
+def find_lanes(
+    limits: Limits, *, may_send: bool, is_alone: bool, may_share: bool = True
+) -> list[Lane]:
+    """Return the lanes that work can run in, at least one.
+
+    Parameters
+    ----------
+    limits : Limits
+        What is allowed.
+    may_send : bool
+        Whether it can be sent to other processes.
+    is_alone : bool
+        Whether calls must be made one after the other, in this process.
+    may_share : bool, optional
+        Whether two calls may be under way in one process.
+    """
     if is_alone:
         return [Lane.INLINE]
-    may_send = may_send and has_processes()
-    lanes = [
-        lane for lane in limits.allowed_lanes if may_send or lane is not Lane.PROCESSES
-    ]
+    useless = set()
+    if not (may_send and has_processes()):
+        useless.add(Lane.PROCESSES)
+    if not may_share:
+        useless.add(Lane.THREADS)
+    lanes = [lane for lane in limits.allowed_lanes if lane not in useless]
     return lanes or [Lane.INLINE]
 
 

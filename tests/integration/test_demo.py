@@ -104,12 +104,3 @@ def test_every_run_is_watched() -> None:
 
     names = [run.name for run in demo.run_demo(demo.find_modules()[:2], watch)]
     assert seen == [f"{name} {what}" for name in names for what in ("starts", "ends")]
-
-
-def test_machine_shows_its_limits() -> None:
-    """Cores and memory have at least one each, and one that binds."""
-    result = CliRunner().invoke(main, ["machine"])
-    assert result.exit_code == 0
-    assert "affinity" in result.output
-    assert "system" in result.output
-    assert result.output.count("*") >= 2

@@ -50,6 +50,7 @@ def write(folder: Path, text: str | bytes) -> Path:
     folder.mkdir(exist_ok=True)
     path = folder / f"{fingerprint()}.json"
     path.write_bytes(text.encode() if isinstance(text, str) else text)
+    path.chmod(0o600)
     return path
 
 

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 from amorsize_dask.execute.wire import count_bytes, dump
+from amorsize_dask.measure import size
 from amorsize_dask.measure.size import PIECE_BYTES, measure_pickled
 
 
@@ -104,7 +105,7 @@ def test_functions_of_main_count_by_value(monkeypatch: pytest.MonkeyPatch) -> No
 
 def test_name_of_main_within_long_text_is_data(monkeypatch: pytest.MonkeyPatch) -> None:
     """Long strings aren't searched for names, and so aren't pickled twice."""
-    monkeypatch.setattr(cloudpickle, "Pickler", None)
+    monkeypatch.setattr(size, "_ByValue", None)
     text = "__main__" * PIECE_BYTES
     assert measure_pickled(text).n_bytes > len(text)
 

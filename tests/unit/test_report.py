@@ -7,12 +7,14 @@ from io import StringIO
 import dask
 from rich.console import Console
 
+from amorsize_dask.core.model import Costs
 from amorsize_dask.demo import DemoRun
 from amorsize_dask.measure.load import CoreUse, Load, Pressure
 from amorsize_dask.measure.memory import MemoryLimit
 from amorsize_dask.measure.numa import Node
 from amorsize_dask.report import (
     show_progress,
+    tabulate_costs,
     tabulate_demo,
     tabulate_limits,
     tabulate_surroundings,
@@ -70,6 +72,19 @@ def test_what_does_not_bind_is_told_as_well() -> None:
         "waiting for memory: system 10.0% of the time, with respect_load 50% of the "
         "memory is taken",
     ]
+
+
+def test_costs_say_whether_they_were_measured() -> None:
+    """Each has a row, in a unit that suits it."""
+    console = Console(file=StringIO(), width=80)
+    with console.capture() as capture:
+        console.print(tabulate_costs(Costs(boot_first_s=0.07, bytes_per_s=2e9)))
+    text = capture.get()
+    rows = [line for line in text.splitlines() if line.startswith("│")]
+    assert len(rows) == len(Costs.__slots__)
+    assert "70 ms │ measured" in rows[0]
+    assert "500 ms │ measured" in rows[-1]
+    assert text.count("assumed") == len(rows) - 2
 
 
 def test_bar_counts_finished_tasks() -> None:

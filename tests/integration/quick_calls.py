@@ -1,0 +1,14 @@
+"""Functions for worker processes, in a module that imports next to nothing."""
+
+from __future__ import annotations
+
+import time
+
+
+def square(x: int) -> int:
+    return x * x
+
+
+def nap(x: int) -> int:
+    time.sleep(0.01)
+    return x
