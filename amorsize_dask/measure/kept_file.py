@@ -57,14 +57,14 @@ def read_json(path: Path, most_characters: int) -> object:
     ValueError, RecursionError
         If it is no JSON.
     """
+    if path.is_symlink():
+        raise PermissionError("it is a link, which could lead anywhere")
     with open(path, encoding="utf-8", opener=_open_own) as file:
         return json.loads(file.read(most_characters))
 
 
 def _open_own(path: str, flags: int) -> int:
     """Open a file if it is one, and this user's: no link, and no pipe to wait for."""
-    if os.path.islink(path):
-        raise PermissionError("it is a link, which could lead anywhere")
     fd = os.open(path, flags | _FLAGS)
     try:
         _check_trust(os.fstat(fd))

@@ -13,6 +13,7 @@ import dask
 import dask.bag as db
 import pytest
 from dask import delayed
+from hanging import count, hang_at
 
 from amorsize_dask import (
     AmorsizeScheduler,
@@ -28,14 +29,6 @@ LANES = ["inline", "threads", "processes"]
 
 class FlakyError(Exception):
     pass
-
-
-def count(folder: Path, name: Any) -> int:
-    """Note a call on disk, and return how many there were."""
-    path = folder / str(name)
-    with path.open("a") as file:
-        file.write("!")
-    return path.stat().st_size
 
 
 def fail_at_first(x: int, folder: Path, n_times: int) -> int:
@@ -110,12 +103,6 @@ def test_retries_that_make_no_sense(wrong: Any) -> None:
 
 
 # -- tasks that hang -------------------------------------------------------------------
-
-
-def hang_at(x: int, where: int, folder: Path, n_times: int) -> int:
-    if x == where and count(folder, x) <= n_times:
-        time.sleep(60)
-    return x
 
 
 @pytest.mark.parametrize("where", [0, 7])
