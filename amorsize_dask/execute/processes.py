@@ -22,6 +22,7 @@ from amorsize_dask.core.outcome import Outcome
 from amorsize_dask.errors import TaskTimeoutError, WorkerStartError
 from amorsize_dask.execute.answer import Report, read_answer
 from amorsize_dask.execute.caller_state import dump_caller_state
+from amorsize_dask.execute.deadlines import Deadlines
 from amorsize_dask.execute.failure import load_failure
 from amorsize_dask.execute.losses import Losses
 from amorsize_dask.execute.node import Key
@@ -86,10 +87,7 @@ class ProcessLane:
         self._fail = fail
         self._ready = ready
         self._modules = modules
-        self._timeout_s = timeout_s
-        # When each worker has begun with its oldest batch.
-        self._begun_at: dict[int, float] = {}
-        self._late: set[int] = set()
+        self._deadlines = Deadlines(timeout_s)
         self._losses = Losses()
         self._kept_bytes = MAX_KEPT_BYTES
         if limit_bytes is not None:
@@ -146,6 +144,7 @@ class ProcessLane:
             return [Unshippable(number, self._find_unshippable(tasks), "task", reason)]
         self._send_state(worker)
         head = RunHead(number not in self._begun, recipes, place, self._kept_bytes)
+        head.tells_loaded = self._deadlines.timeout_s is not None
         self._begun.add(number)
         in_bytes = count_bytes(parts)
         if is_large(parts):
@@ -154,7 +153,7 @@ class ProcessLane:
             parts = []
         worker.channel.send([dump(("run", head))[0], *parts])
         if not worker.batches:
-            self._begun_at[number] = perf_counter()
+            self._deadlines.begin(number)
         worker.batches.append((tasks, in_bytes))
         self._mind_writing(number, worker)
         return []
@@ -172,10 +171,7 @@ class ProcessLane:
 
     def seconds_left(self) -> float | None:
         """Return the seconds until a task has run for too long, if any can."""
-        if self._timeout_s is None or not self._begun_at:
-            return None
-        first = min(self._begun_at.values())
-        return max(0.0, first + self._timeout_s - perf_counter())
+        return self._deadlines.seconds_left()
 
     def lose_unborn(self) -> list[Event]:
         """Give up workers that don't get up, whatever keeps them."""
@@ -190,13 +186,8 @@ class ProcessLane:
 
     def end_late(self) -> None:
         """End workers whose task has run for too long; that they are lost follows."""
-        if self._timeout_s is None:
-            return
-        latest = perf_counter() - self._timeout_s
-        for number, begun_at in self._begun_at.items():
-            if begun_at <= latest and number not in self._late:
-                self._late.add(number)
-                self._workers[number].end()
+        for number in self._deadlines.take_late():
+            self._workers[number].end()
 
     def handle(self, tag: Tag, mask: int) -> list[Event]:
         """Do what a descriptor has become ready for; return what has happened."""
@@ -225,12 +216,12 @@ class ProcessLane:
         ending = self._pool.ending(worker)
         tasks = worker.batches[0][0] if worker.batches else []
         worker.batches.clear()
-        self._begun_at.pop(number, None)
+        self._deadlines.end(number)
         is_memory_likely, grown_bytes = self._losses.note(number, worker, ending, tasks)
-        if number in self._late and tasks:
-            assert self._timeout_s is not None
+        timeout_s = self._deadlines.timeout_s
+        if timeout_s is not None and self._deadlines.is_late(number) and tasks:
             key = self._store.key_of(tasks[0])
-            error = TaskTimeoutError(key, self._timeout_s)
+            error = TaskTimeoutError(key, timeout_s)
             self._fail(tasks[0], error, Lane.PROCESSES)
         return WorkerLost(number, ending, is_memory_likely, grown_bytes)
 
@@ -259,6 +250,9 @@ class ProcessLane:
                 )
             self._ready(worker)
             return [WorkerReady(number)]
+        if kind == "loaded":
+            self._deadlines.note_loaded(number)
+            return []
         if kind == "echo":
             return []  # it is late, and calibration has given up on it
         return self._take_report(number, worker, content[0], message)
@@ -272,9 +266,9 @@ class ProcessLane:
     ) -> list[Event]:
         tasks, in_bytes = worker.batches.popleft()
         if worker.batches:
-            self._begun_at[number] = perf_counter()
+            self._deadlines.begin(number)
         else:
-            del self._begun_at[number]
+            self._deadlines.end(number)
         self._losses.rss_bytes[number] = report.rss_bytes
         self.peak_rss_bytes[number] = max(
             self.peak_rss_bytes.get(number, 0), report.peak_rss_bytes

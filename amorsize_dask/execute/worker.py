@@ -8,7 +8,8 @@ What the caller sends, and what is answered; each is a pickle, its buffers besid
     ("state", WorkerState)      -
     ("echo", bytes)             the same bytes
     ("end",)                    -
-    ("run", RunHead) + tasks    ("done", Report) + the results
+    ("run", RunHead) + tasks    ("loaded",), if asked for, and
+                                ("done", Report) + the results
 """
 
 from __future__ import annotations
@@ -74,6 +75,8 @@ class RunHead:
     kept_bytes: int
     #: Where tasks and values are, if they don't follow.
     spooled: Spooled | None = None
+    #: Whether the caller wants to know when they have been loaded.
+    tells_loaded: bool = False
 
 
 @dataclass(slots=True)
@@ -133,7 +136,7 @@ def serve(channel: WorkerChannel, idle_s: float | None) -> None:
                 kind, *rest = pickle.loads(parts[0])
                 if kind == "run":
                     _place = rest[0].place
-                    answer = run(rest[0], parts[1:], delay, kept)
+                    answer = run(rest[0], parts[1:], delay, kept, channel)
                     flush()
                     channel.send(answer)
                     del answer
@@ -234,9 +237,16 @@ class Kept:
 
 
 def run(
-    head: RunHead, parts: Sequence[Part], delay: RunDelay, kept: Kept
+    head: RunHead,
+    parts: Sequence[Part],
+    delay: RunDelay,
+    kept: Kept,
+    channel: WorkerChannel | None = None,
 ) -> list[Part]:
-    """Run a batch; return the answer to be sent."""
+    """Run a batch; return the answer to be sent.
+
+    That it has been loaded is told over the channel, if the caller wants to know.
+    """
     caught = _Caught()
     unloadable = None
     with _warnings_noted(caught):
@@ -248,6 +258,8 @@ def run(
         else:
             # In a process that is our own: what each batch takes is seen then.
             reset_peak_rss()
+            if channel is not None and head.tells_loaded:
+                channel.send(dump(("loaded",)))
             result = run_batch(items, values, delay)
             del items, values
         # Pickling the results may warn as well.

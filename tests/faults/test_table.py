@@ -73,9 +73,12 @@ ENDINGS = {
 
 
 @pytest.fixture
-def scheduler(request: pytest.FixtureRequest) -> Iterator[AmorsizeScheduler]:
+def scheduler(
+    request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[AmorsizeScheduler]:
     """Return one for processes, that ends tasks which hang; it computes afterwards."""
     how = getattr(request, "param", "")
+    monkeypatch.setattr("amorsize_dask.execute.deadlines.LOADING_S", TIMEOUT_S)
     timeout = TIMEOUT_S if how == "hangs" else None
     with AmorsizeScheduler(lanes=("processes",), task_timeout=timeout) as made:
         yield made
