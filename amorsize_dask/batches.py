@@ -25,7 +25,8 @@ from amorsize_dask.planning.optimize import CHUNK_S
 from amorsize_dask.planning.pools import choose_pool
 from amorsize_dask.planning.putting_together import find_speedup
 from amorsize_dask.planning.reading import stream_read
-from amorsize_dask.planning.sample import describe_function, take_sample
+from amorsize_dask.planning.sample import take_sample
+from amorsize_dask.planning.sending import describe_function
 from amorsize_dask.planning.trial import Trial
 from amorsize_dask.scheduler import AmorsizeScheduler
 
@@ -259,7 +260,7 @@ def optimize_streaming(
         raise error
     _, _, hindrance = describe_function(func)
     hindrance = hindrance or found.unpicklable
-    workload = found.statistics.workload(n_items)
+    workload = found.workload(n_items)
     pool = choose_pool(
         workload,
         measure_machine(),

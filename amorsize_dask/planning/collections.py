@@ -192,7 +192,7 @@ def _try_stages(
             n_left_out += 1
             continue
         n_items, sample = _try(tasks, own, ready, values, sample_size)
-        workload = sample.statistics.workload(n_items, n_items / len(own))
+        workload = sample.workload(n_items, n_items / len(own))
         lanes = find_lanes(
             limits,
             may_send=sample.unsendable is None,

@@ -221,7 +221,7 @@ _NO_END = (
 )
 
 
-def spread(n: int) -> Iterator[int]:
+def spread(n: int, jitter: float = JITTER) -> Iterator[int]:
     """Yield all places below `n`, so that the first few lie all over the data.
 
     The head is rarely typical: files are sorted by size, and customers by age.
@@ -229,11 +229,11 @@ def spread(n: int) -> Iterator[int]:
     if n <= 0:
         return
     seen: set[int] = set()
-    jitter = Random(n)
+    chance = Random(n)
     position = 0.5
     # Where most places were taken already the steps meet few new ones.
     while len(seen) < n // 2 + 1:
-        place = int((position + jitter.uniform(0, JITTER)) % 1.0 * n)
+        place = int((position + chance.uniform(0, jitter)) % 1.0 * n)
         position = (position + GOLDEN) % 1.0
         if place not in seen:
             seen.add(place)

@@ -32,7 +32,8 @@ from amorsize_dask.planning.putting_together import (
     make_plan,
     make_profile,
 )
-from amorsize_dask.planning.sample import Sample, describe_function, take_sample
+from amorsize_dask.planning.sample import Sample, take_sample
+from amorsize_dask.planning.sending import describe_function
 from amorsize_dask.scheduler import AmorsizeScheduler, amorsize_scheduler
 
 #: Seconds that a chunk of a pool's should take at most.
@@ -146,7 +147,7 @@ def _optimize(
     if respect_load:
         max_workers = min(max_workers or machine.n_cores, machine.n_cores)
     limits = find_limits(scheduler, machine, max_workers)
-    whole = sample.statistics.workload(data.n_assumed)
+    whole = sample.workload(data.n_assumed)
     n_pieces = choose_n_pieces(data.n_assumed, machine.n_cores, whole.mean_s)
     left = replace(
         whole,

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import pickle
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import islice
 from math import inf
 from statistics import median
@@ -15,14 +14,20 @@ from typing import Any
 from dask.sizeof import sizeof
 
 from amorsize_dask.core.feeding import WATCH_S
-from amorsize_dask.core.model import Lane
+from amorsize_dask.core.model import Lane, Workload
 from amorsize_dask.core.outcome import Outcome
 from amorsize_dask.core.placing import LITTLE_S
 from amorsize_dask.core.statistics import StageStatistics
 from amorsize_dask.execute.batch import BatchResult
 from amorsize_dask.execute.inner_threads import THREADED_MODULES
-from amorsize_dask.measure.size import PickledSize, measure_pickled
-from amorsize_dask.planning.data import spread
+from amorsize_dask.measure.size import PickledSize
+from amorsize_dask.planning.item_sizes import (
+    expect,
+    fit,
+    measure_sizes,
+    order_by_size,
+)
+from amorsize_dask.planning.sending import describe_error, measure_sent
 from amorsize_dask.planning.shared_state import SharedState
 from amorsize_dask.planning.trial import Trial
 
@@ -45,8 +50,13 @@ GROUP_ITEMS = 32
 #: isn't the calls that take the time, but noting what they took.
 MOST_AT_ONCE = 1000
 
-#: Items that are tried before it may be clear what they take. Smaller: chance decides;
-#: larger: where all are alike, time is spent on what is known.
+#: Items that are tried before it may be clear what they take. Smaller: one in ten that
+#: takes longer isn't among them; larger: where all are alike, time is spent on what is
+#: known.
+CLEAR_ITEMS = 30
+
+#: Items that are tried before the first is told from the others, or all seem to fail.
+#: Smaller: chance decides; larger: a slow first call is taken for what calls take.
 LEAST_ITEMS = 5
 
 #: Share of the mean by which it may be wrong, as its standard error, when it is said to
@@ -59,18 +69,13 @@ CLEAR_FRACTION = 0.02
 #: chance, decides how many are tried for nothing.
 MAX_GROWTH = 8
 
-#: Characters of an error's text that are shown.
-SHOWN = 80
-
 #: Bytes of results that are kept. Smaller: of large ones a few tell; larger: a plan
 #: takes memory that its run needs.
 KEPT_BYTES = 100_000_000
 
-#: Items of which sizes are measured, and bytes of each that are pickled for it.
-#: Smaller: one that is unlike the others decides; larger: measuring takes as long as
-#: the calls.
+#: Items of which pickled bytes are measured. Smaller: one that is unlike the others
+#: decides; larger: measuring takes as long as the calls.
 N_SIZED = 3
-SIZED_BYTES = 1_000_000
 
 #: Times as long as any other that the first call must have taken to be left out, and
 #: times the median if modules were imported meanwhile. Smaller: what is just a larger
@@ -105,6 +110,16 @@ class Sample:
     #: Items of work that each of those tried was.
     n_each: int = 1
     seconds: float = 0.0
+    #: Mean and deviation of the seconds of all items, by their sizes, if that is known.
+    by_size: tuple[float, float] | None = None
+
+    def workload(self, n_items: int, n_items_a_task: float = 1.0) -> Workload:
+        """Return what was measured, for that many items."""
+        workload = self.statistics.workload(n_items, n_items_a_task)
+        if self.by_size is None:
+            return workload
+        mean_s, std_s = self.by_size
+        return replace(workload, mean_s=mean_s, std_s=std_s)
 
     @property
     def n_tried(self) -> int:
@@ -114,14 +129,14 @@ class Sample:
     @property
     def mean_s(self) -> float:
         """Mean seconds of a call."""
-        return self.statistics.mean_s
+        return self.statistics.mean_s if self.by_size is None else self.by_size[0]
 
     @property
     def variation(self) -> float | None:
         """Standard deviation of the seconds over their mean."""
         if self.statistics.n_counted < 2 or not self.mean_s:
             return None
-        return self.statistics.workload(1).std_s / self.mean_s
+        return self.workload(1).std_s / self.mean_s
 
 
 def take_sample(
@@ -184,8 +199,11 @@ class _Sampling:
         self._n_items = n_items
         self._n_left = min(most, len(items))
         # A function that may keep state is called in order, as a loop would.
+        self._sizes = {} if self.state.names else measure_sizes(items)
         self._places: Iterator[int] = (
-            iter(range(len(items))) if self.state.names else spread(len(items))
+            iter(range(len(items)))
+            if self.state.names
+            else order_by_size(len(items), self._sizes)
         )
         self._gil: list[tuple[float, float]] = []
         self._n_modules = len(sys.modules)
@@ -266,7 +284,7 @@ class _Sampling:
             try:
                 size = measure_sent(found)
             except Exception as error:
-                sample.unsendable = f"{what} can't be pickled: {_describe(error)}"
+                sample.unsendable = f"{what} can't be pickled: {describe_error(error)}"
                 size = PickledSize(sizeof(found), 0.0, True, False)
             if not size.is_plain and sample.unpicklable is None:
                 reason = sample.unsendable or f"{what} can't be pickled without help"
@@ -299,10 +317,22 @@ class _Sampling:
         n_items = size * len(outcomes)
         statistics.add(outcomes, Lane.INLINE, n_items=n_items)
         statistics.add_in_bytes(_mean(sample.in_sizes) / self.sample.n_each)
+        self._compare(counted)
         if self._gil:
             watched_s = sum(seconds for seconds, _ in self._gil)
             gil_fraction = sum(s * gil for s, gil in self._gil) / watched_s
             statistics.watch(gil_fraction, statistics.cpu_fraction)
+
+    def _compare(self, counted: Sequence[Outcome]) -> None:
+        """See whether the seconds of calls go with the sizes of their items."""
+        self.sample.by_size = None
+        if self._sizes and not self._groups:
+            seconds = {outcome.task: outcome.seconds for outcome in counted}
+            line = fit(self._sizes, seconds)
+            if line is not None:
+                mean_s, std_s = expect(line, self._sizes)
+                if min(seconds.values()) <= mean_s:
+                    self.sample.by_size = mean_s, std_s
 
     @property
     def _are_short(self) -> bool:
@@ -342,7 +372,7 @@ class _Sampling:
     def _is_clear(self) -> bool:
         sample = self.sample
         n, variation = len(sample.values), sample.variation
-        if n < LEAST_ITEMS or variation is None:
+        if n < CLEAR_ITEMS or variation is None:
             return False
         if self._are_short and not self._groups and self._n_left:
             return False
@@ -353,52 +383,9 @@ class _Sampling:
         return sample.statistics.gil_fraction is not None
 
 
-def measure_sent(value: Any) -> PickledSize:
-    """Measure a value as it is sent; of a large one only a part is looked at.
-
-    Raises
-    ------
-    Exception
-        What the pickler raises.
-    """
-    size = measure_pickled(value, SIZED_BYTES)
-    if size.is_complete:
-        return size
-    n_bytes = max(size.n_bytes, sizeof(value))
-    seconds = size.seconds * n_bytes / size.n_bytes
-    return PickledSize(n_bytes, seconds, False, size.is_plain)
-
-
-def describe_function(func: Callable[[Any], Any]) -> tuple[int, str | None, str | None]:
-    """Return a function's pickled bytes, and why it can't be sent, or not by `pickle`.
-
-    Sent means sent by us: what `pickle` can't do, lambdas and closures, cloudpickle
-    mostly can.
-    """
-    try:
-        size = measure_sent(func)
-    except Exception as error:
-        reason = f"the function can't be pickled: {_describe(error)}"
-        return 0, reason, reason
-    if size.is_plain:
-        return size.n_bytes, None, None
-    try:
-        pickle.dumps(func)
-        reason = "it takes cloudpickle"
-    except Exception as error:
-        reason = _describe(error)
-    return size.n_bytes, None, f"the function can't be pickled: {reason}"
-
-
 def _may_have_threads() -> bool:
     return any(name in sys.modules for name in THREADED_MODULES)
 
 
 def _mean(sizes: Sequence[PickledSize]) -> float:
     return sum(size.n_bytes for size in sizes) / max(1, len(sizes))
-
-
-def _describe(error: BaseException) -> str:
-    text = str(error)
-    shown = f"{text[:SHOWN]}..." if len(text) > SHOWN else text
-    return f"{type(error).__name__}: {shown}"

@@ -11,7 +11,8 @@ from amorsize_dask.measure.machine import measure_machine
 from amorsize_dask.planning.choice import choose_partitions
 from amorsize_dask.planning.data import Data, list_all, spread
 from amorsize_dask.planning.optimize import CHUNK_S, optimize
-from amorsize_dask.planning.sample import N_SIZED, measure_sent
+from amorsize_dask.planning.sample import N_SIZED
+from amorsize_dask.planning.sending import measure_sent
 
 
 def from_sequence(

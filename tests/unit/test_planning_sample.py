@@ -13,7 +13,8 @@ import planned_functions as functions
 import pytest
 
 from amorsize_dask.planning import sample as planning_sample
-from amorsize_dask.planning.sample import describe_function, take_sample
+from amorsize_dask.planning.sample import take_sample
+from amorsize_dask.planning.sending import describe_function
 from amorsize_dask.planning.trial import Trial
 
 

@@ -1,0 +1,140 @@
+"""How large items are, where that is quickly seen: it mostly tells how long they take.
+
+A few of the items can't tell of a tenth that takes twenty times as long. Their sizes
+can: those of all items are looked at, items of all sizes are tried, and if the seconds
+of these go with their sizes, so do those of the others.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from math import isfinite
+from statistics import fmean, pstdev
+from typing import Any
+
+from amorsize_dask.planning.data import spread
+
+#: Items whose sizes are looked at, and files among them. Smaller: what is rare isn't
+#: seen; larger: looking takes longer than the calls.
+MOST_SIZED = 5000
+MOST_FILES = 500
+
+#: Items that must have been tried for their seconds to be compared with their sizes.
+#: Smaller: they go together by chance; larger: of long items there are never so many.
+LEAST_COMPARED = 6
+
+#: Share of the variance of the seconds that sizes must explain. Smaller: what they
+#: don't is lost sight of; larger: the noise of the machine hides what they do.
+LEAST_EXPLAINED = 0.9
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """Seconds by size: ``base_s + size * slope_s``, and what that leaves open."""
+
+    base_s: float
+    slope_s: float
+    #: Standard deviation of the seconds from it.
+    error_s: float
+
+
+def measure_sizes(items: Sequence[Any]) -> dict[int, float]:
+    """Return sizes by place: of files their bytes, of containers their lengths.
+
+    Numbers are their own size. Empty if items are of several kinds, of one that has no
+    size that is quickly seen, or all of one size.
+    """
+    if not len(items):
+        return {}
+    kind = type(items[0])
+    find = _find_measure(items)
+    if find is None:
+        return {}
+    most = MOST_FILES if find is _size_of_file else MOST_SIZED
+    sizes: dict[int, float] = {}
+    try:
+        for place in islice(spread(len(items)), most):
+            item = items[place]
+            size = find(item)
+            if type(item) is not kind or not isfinite(size):
+                return {}
+            sizes[place] = size
+    except (TypeError, ValueError, OverflowError, OSError):
+        return {}
+    return sizes if len(set(sizes.values())) > 1 else {}
+
+
+def _find_measure(items: Sequence[Any]) -> Callable[[Any], float] | None:
+    """Return what measures such items, going by the first."""
+    first = items[0]
+    if isinstance(first, bool):
+        return None
+    if isinstance(first, int | float):
+        return float
+    if isinstance(first, str | os.PathLike):
+        try:
+            is_file = os.path.isfile(first)
+        except ValueError:
+            is_file = False  # a text with a null in it
+        if is_file:
+            return _size_of_file
+        return len if isinstance(first, str) else None
+    if hasattr(first, "__array_interface__"):
+        return _size_of_array
+    if isinstance(first, bytes | bytearray | list | tuple | dict | set | frozenset):
+        return len
+    return None
+
+
+def _size_of_file(path: Any) -> float:
+    return os.stat(path).st_size
+
+
+def _size_of_array(array: Any) -> float:
+    return float(array.nbytes)
+
+
+def order_by_size(n: int, sizes: Mapping[int, float]) -> Iterator[int]:
+    """Yield all places below n, so that the first few are of all sizes."""
+    by_size = sorted(sizes, key=lambda place: sizes[place])
+    # In this order there is no period to be met.
+    for i in spread(len(by_size), jitter=0.0):
+        yield by_size[i]
+    yield from (place for place in spread(n) if place not in sizes)
+
+
+def fit(sizes: Mapping[int, float], seconds: Mapping[int, float]) -> Line | None:
+    """Return the line that seconds follow by size; ``None`` if they don't.
+
+    Parameters
+    ----------
+    sizes : mapping of int to float
+        By place.
+    seconds : mapping of int to float
+        The same of some of these places, and of others.
+    """
+    pairs = [(sizes[place], s) for place, s in seconds.items() if place in sizes]
+    if len(pairs) < LEAST_COMPARED:
+        return None
+    mean_size, mean_s = (fmean(column) for column in zip(*pairs, strict=True))
+    spread_size = sum((size - mean_size) ** 2 for size, _ in pairs)
+    spread_s = sum((s - mean_s) ** 2 for _, s in pairs)
+    both = sum((size - mean_size) * (s - mean_s) for size, s in pairs)
+    if not spread_size or not spread_s or both <= 0:
+        return None
+    explained = both * both / (spread_size * spread_s)
+    if explained < LEAST_EXPLAINED:
+        return None
+    slope_s = both / spread_size
+    error_s = ((1 - explained) * spread_s / len(pairs)) ** 0.5
+    return Line(mean_s - slope_s * mean_size, slope_s, error_s)
+
+
+def expect(line: Line, sizes: Mapping[int, float]) -> tuple[float, float]:
+    """Return mean and standard deviation of the seconds of items of these sizes."""
+    mean_s = line.base_s + line.slope_s * fmean(sizes.values())
+    std_s = line.slope_s * pstdev(sizes.values())
+    return mean_s, (std_s**2 + line.error_s**2) ** 0.5
