@@ -9,12 +9,18 @@ import dask.bag as db
 
 from amorsize_dask import (
     AmorsizeScheduler,
+    ComparisonConfig,
     Plan,
     amorsize_scheduler,
     cluster_kwargs,
+    compare_strategies,
     execute,
+    load_config,
     local_cluster,
     optimize,
+    save_config,
+    validate_optimization,
+    validate_system,
 )
 
 assert_type(amorsize_scheduler, AmorsizeScheduler)
@@ -83,3 +89,16 @@ assert_type(arguments.predicted_s, float)
 assert_type(arguments.fits, bool)
 with local_cluster(db.from_sequence([1]), client=True, name="mine") as cluster:
     assert_type(cluster.arguments.fits, bool)
+
+compared = compare_strategies(abs, [-1, -2], ComparisonConfig(schedulers=["sync"]))
+assert_type(compared.best_strategy, str)
+assert_type(compared.best_time, float)
+assert_type(compared.find_speedup("serial"), float)
+assert_type(compared.plot(), str)
+checked = validate_optimization(abs, range(3), 2, 10, num_trials=1)
+assert_type(checked.actual_speedup, float)
+assert_type(checked.accuracy, float)
+assert_type(validate_system().available_memory_gb, float)
+assert_type(validate_system().warnings, tuple[str, ...])
+path = save_config("numbers", plan)
+assert_type(load_config(path, abs), Plan)

@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from amorsize_dask.arguments import check_count
+from amorsize_dask.arguments import check_count, check_function
 from amorsize_dask.compare.strategies import (
     Strategy,
     run_in_bag,
@@ -28,6 +28,7 @@ from amorsize_dask.compare.trials import StrategyTimes, run_trials
 from amorsize_dask.core.units import format_seconds
 from amorsize_dask.errors import ArgumentError
 from amorsize_dask.measure.machine import measure_machine
+from amorsize_dask.planning.data import list_all
 
 #: Characters of the longest bar of a plot.
 BAR_WIDTH = 40
@@ -239,8 +240,7 @@ def compare_strategies(
     >>> comparison.best_strategy
     'serial'
     """
-    if not callable(func):
-        raise ArgumentError("func", func, "expected a function")
+    check_function("func", func)
     if config is None:
         config = ComparisonConfig()
     elif not isinstance(config, ComparisonConfig):
@@ -250,19 +250,16 @@ def compare_strategies(
     return Comparison(strategies=tuple(found), data=items)
 
 
-def read_items(data: object) -> Sequence[Any]:
+def read_items(data: Iterable[Any]) -> Sequence[Any]:
     """Return items as something that can be gone through again.
 
     Raises
     ------
     ArgumentError
-        If there is nothing to go through, or nothing in it.
+        If there is nothing to go through, or nothing in it, or no end of it.
     """
-    if not isinstance(data, Iterable):
-        expected = "expected something that can be gone through"
-        raise ArgumentError("data", data, expected)
-    items = data if isinstance(data, list | tuple | range) else list(data)
-    if not items:
+    items = list_all(data)
+    if not len(items):
         raise ArgumentError("data", data, "expected one item or more")
     return items
 

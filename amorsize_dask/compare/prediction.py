@@ -9,7 +9,7 @@ from math import ceil
 from time import thread_time
 from typing import Any
 
-from amorsize_dask.arguments import check_count, check_seconds
+from amorsize_dask.arguments import check_count, check_function, check_seconds
 from amorsize_dask.compare.comparison import read_items
 from amorsize_dask.compare.strategies import (
     Function,
@@ -21,7 +21,6 @@ from amorsize_dask.compare.trials import StrategyTimes, run_trials
 from amorsize_dask.core.cost import predict
 from amorsize_dask.core.model import Lane, Workload
 from amorsize_dask.core.units import format_seconds
-from amorsize_dask.errors import ArgumentError
 from amorsize_dask.measure.machine import measure_machine
 from amorsize_dask.measure.size import measure_pickled
 from amorsize_dask.planning.optimize import optimize
@@ -133,8 +132,7 @@ def validate_optimization(
     >>> validation.advice
     'a loop'
     """
-    if not callable(func):
-        raise ArgumentError("func", func, "expected a function")
+    check_function("func", func)
     for name, count in (
         ("predicted_n_jobs", predicted_n_jobs),
         ("predicted_chunksize", predicted_chunksize),

@@ -63,7 +63,7 @@ def run_in_processes(
         Items that are sent together, >= 1. By default as `multiprocessing.Pool.map`
         has it.
     """
-    if not items:
+    if not len(items):
         return []
     if chunksize is None:
         chunksize = ceil(len(items) / (CHUNKS_A_WORKER * n_jobs))
@@ -88,7 +88,7 @@ def run_measured(func: Function, items: Sequence[Any]) -> list[Any]:
 
 def run_in_bag(func: Function, items: Sequence[Any], scheduler: Any) -> list[Any]:
     """Call it as a bag, in the partitions that Dask makes, by any of its schedulers."""
-    if not items:
+    if not len(items):
         return []
     values: list[Any] = from_sequence(items).map(func).compute(scheduler=scheduler)
     return values

@@ -5,10 +5,12 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Iterator
+from itertools import count
 from pathlib import Path
 from typing import Any
 
 import dask
+import numpy as np
 import pytest
 from quick_calls import nap, square
 from rich.table import Table
@@ -31,6 +33,10 @@ ALL = ["serial", "threads", "processes", "batched", "amorsize"]
 ONLY_SERIAL = ComparisonConfig(
     include_parallel=False, include_batched=False, include_amorsize=False, num_trials=1
 )
+
+
+async def wait_elsewhere(x: int) -> int:
+    return x
 
 
 def make_items(n: int) -> Iterator[int]:
@@ -247,6 +253,14 @@ def test_without_a_loop() -> None:
     assert found.find_speedup("amorsize") == 1.0
 
 
+def test_items_may_be_an_array() -> None:
+    """What has a length and places isn't copied into a list."""
+    found = compare_strategies(square, np.arange(5), ONLY_SERIAL)
+    assert found.best_strategy == "serial"
+    assert len(found.data) == 5
+    assert strategies.run_in_processes(square, np.arange(5), 2) == [0, 1, 4, 9, 16]
+
+
 def test_schedulers_may_be_instances() -> None:
     """Such as one of this package with other arguments."""
     with AmorsizeScheduler(lanes=("inline",)) as scheduler:
@@ -368,6 +382,8 @@ def test_work_that_cannot_be_sent() -> None:
         (lambda f: compare_strategies(3, [1]), "func"),
         (lambda f: compare_strategies(f, 3), "data"),
         (lambda f: compare_strategies(f, []), "data"),
+        (lambda f: compare_strategies(f, count()), "data"),
+        (lambda f: compare_strategies(wait_elsewhere, [1]), "func"),
         (lambda f: compare_strategies(f, iter([])), "data"),
         (lambda f: compare_strategies(f, [1], {"num_trials": 1}), "config"),
         (lambda f: ComparisonConfig(num_trials=0), "num_trials"),
