@@ -22,7 +22,11 @@ if TYPE_CHECKING:
         optimize_streaming,
         process_in_batches,
     )
-    from amorsize_dask.cluster import cluster_kwargs, local_cluster
+    from amorsize_dask.cluster import (
+        cluster_kwargs,
+        local_cluster,
+        predict_makespans,
+    )
     from amorsize_dask.compare.comparison import (
         Comparison,
         ComparisonConfig,
@@ -86,6 +90,7 @@ _HOMES = {
     "local_cluster": "cluster",
     "optimize": "planning.optimize",
     "optimize_streaming": "batches",
+    "predict_makespans": "cluster",
     "process_in_batches": "batches",
     "save_config": "plan_file",
     "validate_optimization": "compare.prediction",
@@ -122,6 +127,7 @@ __all__ = [
     "local_cluster",
     "optimize",
     "optimize_streaming",
+    "predict_makespans",
     "process_in_batches",
     "save_config",
     "validate_optimization",

@@ -50,3 +50,18 @@ def fail(i: int) -> int:
 def lock(i: int) -> Any:
     """Return what no one can pickle."""
     return threading.Lock()
+
+
+def nap(seconds: float) -> float:
+    """Wait so long; return how long it was."""
+    start = time.perf_counter()
+    time.sleep(seconds)
+    return time.perf_counter() - start
+
+
+def spin(seconds: float) -> float:
+    """Compute for so long; return by how much the clock went on meanwhile."""
+    start, end = time.perf_counter(), time.thread_time() + seconds
+    while time.thread_time() < end:
+        pass
+    return time.perf_counter() - start

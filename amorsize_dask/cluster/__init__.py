@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from amorsize_dask.arguments import check_max_workers, check_memory_limit
 from amorsize_dask.cluster.arguments import ClusterArguments, make_arguments
+from amorsize_dask.cluster.makespans import predict_makespans
 from amorsize_dask.cluster.sizing import Needs, choose_size
 from amorsize_dask.cluster.work import measure_work
 from amorsize_dask.core.model import Limits
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 #: Where users look for Dask's dashboard.
 DASHBOARD_PORT = 8787
 
-__all__ = ["ClusterArguments", "cluster_kwargs", "local_cluster"]
+__all__ = ["ClusterArguments", "cluster_kwargs", "local_cluster", "predict_makespans"]
 
 
 def cluster_kwargs(
