@@ -23,9 +23,8 @@ from contextlib import ExitStack, contextmanager, suppress
 from contextvars import copy_context
 from threading import get_native_id
 from time import perf_counter, sleep
-from typing import Any, NoReturn, Protocol, assert_never
+from typing import Any, NoReturn, assert_never
 
-from amorsize_dask.core.budget import Budget
 from amorsize_dask.core.events import (
     CALLER,
     SIDE,
@@ -55,9 +54,11 @@ from amorsize_dask.errors import (
     WorkerLostError,
 )
 from amorsize_dask.execute.batch import BatchResult, run_batch
+from amorsize_dask.execute.flow import Flow
 from amorsize_dask.execute.graph import TaskGraph
 from amorsize_dask.execute.inner_threads import limit_inner_threads
 from amorsize_dask.execute.memory_watch import MemoryWatch
+from amorsize_dask.execute.observer import TaskObserver
 from amorsize_dask.execute.pool import ProcessWorker, WorkerPool
 from amorsize_dask.execute.processes import ProcessLane, Tag
 from amorsize_dask.execute.side import SideWatch
@@ -74,40 +75,6 @@ logger = logging.getLogger(__name__)
 #: wait, and it takes milliseconds to get there while threads compete. Smaller: needless
 #: wake-ups; larger: such a Ctrl-C is noticed that much later.
 MAX_WAIT_S = 0.5
-
-
-class Flow(Protocol):
-    """What is handed over of a run's results, and what is added to an open graph."""
-
-    @property
-    def has_result(self) -> bool:
-        """Whether a result can be handed over now."""
-
-    @property
-    def is_done(self) -> bool:
-        """Whether nothing more will be handed over."""
-
-    def begin(self, open_mailbox: Callable[[], Mailbox]) -> None:
-        """Wake the loop through its mailbox, from now on, when there is news."""
-
-    def note(self, tasks: Sequence[int]) -> None:
-        """Take note of tasks that have finished."""
-
-    def take(self, store: Store) -> Any:
-        """Return the next result."""
-
-    def grow(self, store: Store, budget: Budget) -> list[Event]:
-        """Return what has been taken, and what comes to the graph by now."""
-
-
-class TaskObserver(Protocol):
-    """Is told of each task that starts and that has finished."""
-
-    def pretask(self, task: int) -> None:
-        """Note a task that is about to start or to be sent."""
-
-    def posttask(self, task: int, value: Any, worker_id: str) -> None:
-        """Note a task whose result has come."""
 
 
 class Execution:
