@@ -114,8 +114,8 @@ def go_wrong_later(i: int, how: str, home: int) -> int:
 
 
 def square_slowly(i: int) -> int:
-    """Compute for seven milliseconds."""
-    end = time.perf_counter() + 0.007
+    """Compute for two milliseconds."""
+    end = time.perf_counter() + 0.002
     while time.perf_counter() < end:
         pass
     return i * i
