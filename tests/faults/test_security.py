@@ -127,7 +127,7 @@ def test_files_that_are_none_of_ours(tmp_path: Path) -> None:
     (tmp_path / "folder").mkdir()
     os.mkfifo(tmp_path / "pipe")
     for name in ("link", "folder", "pipe"):
-        with pytest.raises(OSError, match=name):
+        with pytest.raises(OSError, match=r"regular file|a link|symbolic"):
             read_json(tmp_path / name, 100)
     real.write_text(json.dumps("!" * 1_000))
     with pytest.raises(ValueError, match="Unterminated"):
