@@ -31,6 +31,11 @@ LEAST_COMPARED = 6
 LEAST_EXPLAINED = 0.9
 
 
+#: Times less that seconds by size must differ, as a share of their mean, than seconds
+#: do. Smaller: of a few items the noise decides; larger: chance does.
+RATIO_FRACTION = 0.5
+
+
 @dataclass(frozen=True, slots=True)
 class Line:
     """Seconds by size: ``base_s + size * slope_s``, and what that leaves open."""
@@ -117,6 +122,10 @@ def fit(sizes: Mapping[int, float], seconds: Mapping[int, float]) -> Line | None
         The same of some of these places, and of others.
     """
     pairs = [(sizes[place], s) for place, s in seconds.items() if place in sizes]
+    return _fit_line(pairs) or _fit_ratio(pairs)
+
+
+def _fit_line(pairs: Sequence[tuple[float, float]]) -> Line | None:
     if len(pairs) < LEAST_COMPARED:
         return None
     mean_size, mean_s = (fmean(column) for column in zip(*pairs, strict=True))
@@ -131,6 +140,24 @@ def fit(sizes: Mapping[int, float], seconds: Mapping[int, float]) -> Line | None
     slope_s = both / spread_size
     error_s = ((1 - explained) * spread_s / len(pairs)) ** 0.5
     return Line(mean_s - slope_s * mean_size, slope_s, error_s)
+
+
+def _fit_ratio(pairs: Sequence[tuple[float, float]]) -> Line | None:
+    """Return a line through nothing, if seconds by size differ less than seconds.
+
+    Two items can show that: of long ones there are no more.
+    """
+    if len(pairs) < 2 or min(size for size, _ in pairs) <= 0:
+        return None
+    seconds = [s for _, s in pairs]
+    ratios = [s / size for size, s in pairs]
+    mean_s, mean_ratio_s = fmean(seconds), fmean(ratios)
+    if not mean_s or pstdev(ratios) / mean_ratio_s > RATIO_FRACTION * (
+        pstdev(seconds) / mean_s
+    ):
+        return None
+    slope_s = sum(seconds) / sum(size for size, _ in pairs)
+    return Line(0.0, slope_s, pstdev([s - slope_s * size for size, s in pairs]))
 
 
 def expect(line: Line, sizes: Mapping[int, float]) -> tuple[float, float]:

@@ -89,6 +89,17 @@ def test_what_follows_a_line(base_s: float, slope_s: float) -> None:
     assert std_s == pytest.approx(np.std(exact), rel=1e-3)
 
 
+def test_a_few_that_go_with_their_sizes() -> None:
+    """Of long items there are no more; two are enough for what is in proportion."""
+    sizes = {place: 1.0 + place % 10 for place in range(100)}
+    line = fit(sizes, {4: 0.5, 7: 0.85})
+    assert line is not None
+    mean_s, _ = expect(line, sizes)
+    assert mean_s == pytest.approx(0.55, rel=0.1)
+    assert fit(sizes, {4: 0.5, 7: 0.5}) is None
+    assert fit(sizes, {4: 0.5}) is None
+
+
 def test_what_does_not() -> None:
     sizes = {place: float(place) for place in range(100)}
     assert fit(sizes, {0: 1.0, 50: 2.0}) is None
