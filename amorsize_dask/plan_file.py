@@ -8,6 +8,7 @@ that it was made for; where one has changed meanwhile, there is a warning.
 from __future__ import annotations
 
 import os
+import platform
 import re
 import sys
 import warnings
@@ -18,6 +19,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, Protocol
 
+import dask
 import platformdirs
 
 from amorsize_dask.core.model import Lane
@@ -27,7 +29,7 @@ from amorsize_dask.errors import (
     ConfigError,
     ConfigNotFoundError,
 )
-from amorsize_dask.measure import costs
+from amorsize_dask.measure.costs import find_processor
 from amorsize_dask.measure.fingerprint import fingerprint_function
 from amorsize_dask.measure.kept_file import read_json, write_json
 from amorsize_dask.measure.machine import measure_machine
@@ -140,7 +142,8 @@ def load_config(
     Returns
     -------
     Plan
-        As it was, with `func` as its function, and without data.
+        As it was, with `func` as its function, and without data: to have it run itself,
+        add these by ``dataclasses.replace(plan, data=data)``.
 
     Raises
     ------
@@ -173,8 +176,8 @@ def load_config(
         raise ConfigError(path, f"is broken or not a plan: {error}") from error
     if changes:
         message = (
-            f"The plan in {path} was made for {' and '.join(changes)}. Run optimize "
-            "again and save what it returns."
+            f"The plan in {path} was made for {', and for '.join(changes)}. Run "
+            "optimize again and save what it returns."
         )
         warnings.warn(message, ConfigChangedWarning, stacklevel=2)
     return plan
@@ -243,12 +246,18 @@ def _find_function(name: Any) -> Any:
     return found
 
 
-def _describe_machine() -> dict[str, Any]:
+def _describe_machine() -> dict[str, str | int]:
+    """Return what makes plans for a machine its own, by names for people.
+
+    Not what the machine is called: each container has another name.
+    """
     machine = measure_machine()
     return {
-        "fingerprint": costs.fingerprint(),
-        "n_cores": machine.n_cores,
-        "n_physical_cores": machine.n_physical_cores,
+        "processor": "; ".join(find_processor()) or platform.machine(),
+        "cores": machine.n_cores,
+        "physical cores": machine.n_physical_cores,
+        "Python": platform.python_version(),
+        "Dask": str(dask.__version__),  # type: ignore[attr-defined]  # not declared
     }
 
 
@@ -269,13 +278,11 @@ def _find_changes(
         if callable(present) and fingerprint_function(present) != kept["fingerprint"]:
             whole = kept["name"] and ".".join(kept["name"])
             changes.append(f"another function than {whole or 'this one'} is now")
-    if (then["n_cores"], then["n_physical_cores"]) != (
-        now["n_cores"],
-        now["n_physical_cores"],
-    ):
-        changes.append(f"{then['n_cores']} cores, where there are {now['n_cores']}")
-    elif then != now:
-        changes.append("another machine, or other versions of Python or Dask")
+    changes += [
+        f"{name} {then[name]!r} (now {now[name]!r})"
+        for name in now
+        if then[name] != now[name]
+    ]
     return changes
 
 
@@ -316,7 +323,9 @@ def _read_plan(content: Any, func: Callable[..., Any] | None) -> Plan:
     if not isinstance(plan, dict):
         raise TypeError("its plan is not a table")
     _check_plan(plan)
-    return Plan(**{**plan, "warnings": tuple(plan["warnings"]), "func": func})
+    # Without data, rather than with none: computed as it is, it says so.
+    added = {"warnings": tuple(plan["warnings"]), "func": func, "data": None}
+    return Plan(**{**plan, **added})
 
 
 def _check_plan(numbers: Mapping[str, Any]) -> None:

@@ -56,7 +56,7 @@ def fingerprint() -> str:
     facts = (
         platform.node(),
         platform.machine(),
-        _processor_model(),
+        find_processor(),
         os.cpu_count(),
         sys.implementation.name,
         sys.version,
@@ -65,7 +65,7 @@ def fingerprint() -> str:
     return hashlib.sha256(repr(facts).encode()).hexdigest()[:16]
 
 
-def _processor_model() -> list[str]:
+def find_processor() -> list[str]:
     """Return what the system says of the processor, if there is a file to read.
 
     `platform.processor` would start a process to ask, and that at the first compute.

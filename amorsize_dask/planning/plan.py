@@ -113,6 +113,7 @@ class Plan:
         """
         scheduler = scheduler or amorsize_scheduler
         if self.func is None:
+            self._check_whole()
             return compute_collection(self.data, scheduler, self.max_workers)
         items = list_all(self.data)
         others = leave_out(items, self.results)
@@ -151,6 +152,7 @@ class Plan:
         """
         scheduler = scheduler or amorsize_scheduler
         if self.func is None:
+            self._check_whole()
             return scheduler.stream(self.data)
         return self._stream(self.func, scheduler)
 
@@ -249,6 +251,12 @@ class Plan:
         """Whether calls must be made one after the other, in order."""
         profile = self.diagnostic_profile
         return profile is not None and profile.shared_state is not None
+
+    def _check_whole(self) -> None:
+        """Raise if this is a plan from disk, with neither function nor data."""
+        if self.data is None:
+            expected = "add what is to be run: dataclasses.replace(plan, func=, data=)"
+            raise ArgumentError("data", None, expected)
 
     @property
     def _experience(self) -> Experience | None:

@@ -86,7 +86,7 @@ def test_37_case_study_2_financial_monte_carlo_simulation(
         calculate_sharpe=stand_ins.calculate_sharpe,
     )
     assert [found["seed"] for found in ran.results] == list(range(100_000))
-    for seed in (*range(20), *range(20, 100_000, 9_973)):
+    for seed in range(0, 100_000, 10):
         assert ran.results[seed] == ran.run_simulation(seed)
     output = capsys.readouterr().err
     assert "predicted" in output

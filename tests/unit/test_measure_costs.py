@@ -218,7 +218,7 @@ def test_reader_never_finds_half_a_file(tmp_path: Path) -> None:
     [
         (platform, "node", lambda: "elsewhere"),
         (platform, "machine", lambda: "pdp11"),
-        (module, "_processor_model", lambda: ["model name: another"]),
+        (module, "find_processor", lambda: ["model name: another"]),
         (os, "cpu_count", lambda: 12_345),
         (module.sys, "version", "4.0"),
         (module.dask, "__version__", "1900.1.0"),

@@ -27,6 +27,7 @@ from amorsize_dask import (
     ConfigNotFoundError,
     Plan,
     load_config,
+    optimize,
     optimize_streaming,
     plan_file,
     save_config,
@@ -84,7 +85,7 @@ def spoil(path: Path, change: Callable[[dict[str, Any]], Any]) -> None:
 def test_a_plan_comes_back_as_it_was() -> None:
     """All but its data, and the function only if it is given."""
     save_config("my_workload", PLAN)
-    kept = replace(PLAN, data=(), results={})
+    kept = replace(PLAN, data=None, results={})
     assert load_config("my_workload") == replace(kept, func=None)
     assert load_config("my_workload", double) == kept
 
@@ -200,20 +201,39 @@ def test_a_collection_has_no_function() -> None:
     assert load_config("collection", double).func is double
 
 
+def test_a_loaded_plan_takes_new_data() -> None:
+    """Without data it says so, and doesn't return that there are no results."""
+    save_config("again", optimize(double, [1, 2, 3]))
+    plan = load_config("again", double)
+    with pytest.raises(ArgumentError, match="data"):
+        plan.compute()
+    for run in (load_config("again").compute, load_config("again").stream):
+        with pytest.raises(ArgumentError, match="add what is to be run"):
+            run()
+    assert replace(plan, data=[4, 5]).compute() == [8, 10]
+
+
 def test_a_machine_that_has_changed(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Fewer cores, another processor, or both."""
+    """Another processor or Python, fewer cores, or several of these."""
     save_config("moved", PLAN)
     machine = measure_machine()
     with monkeypatch.context() as patch:
-        patch.setattr(plan_file.costs, "fingerprint", lambda: "elsewhere")
-        with pytest.warns(ConfigChangedWarning, match="another machine"):
+        patch.setattr(plan_file, "find_processor", lambda: ["model name: another"])
+        with pytest.warns(ConfigChangedWarning, match=r"now 'model name: another'"):
             load_config("moved")
+    with monkeypatch.context() as patch:
+        patch.setattr(plan_file.platform, "python_version", lambda: "4.0.0")
+        with pytest.warns(ConfigChangedWarning, match=r"Python '3.* \(now '4.0.0'\)"):
+            load_config("moved")
+    with monkeypatch.context() as patch:
+        patch.setattr(plan_file.platform, "node", lambda: "elsewhere")
+        load_config("moved")
     more = replace(machine, n_cores=machine.n_cores + 7)
     monkeypatch.setattr(plan_file, "measure_machine", lambda: more)
-    text = f"for {machine.n_cores} cores, where there are {more.n_cores}"
+    text = rf"for cores {machine.n_cores} \(now {more.n_cores}\)"
     with pytest.warns(ConfigChangedWarning, match=text):
         load_config("moved")
-    with pytest.warns(ConfigChangedWarning, match="another function .* and for|and 2"):
+    with pytest.warns(ConfigChangedWarning, match=f"another function .* and {text}"):
         load_config("moved", double_differently)
 
 
@@ -256,7 +276,7 @@ def without(*names: str) -> Callable[[dict[str, Any]], None]:
         (without("plan"), "plan"),
         (without("machine"), "machine"),
         (without("function"), "function"),
-        (without("machine", "n_cores"), "machine"),
+        (without("machine", "cores"), "machine"),
         (without("function", "name"), "function"),
         (without("plan", "chunksize"), "fields"),
         (lambda content: content.update(plan=[]), "not a table"),
