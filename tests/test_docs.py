@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 import amorsize_dask
+from amorsize_dask.__main__ import main
 from amorsize_dask.core import cost
 
 ROOT = Path(__file__).parents[1]
@@ -57,6 +58,13 @@ def test_links_lead_somewhere(document: Path) -> None:
     paths = [target for target in targets if "://" not in target]
     missing = [path for path in paths if not (document.parent / path).exists()]
     assert not missing
+
+
+def test_commands_are_there() -> None:
+    """Every command that a document names is one of the command line's."""
+    text = "\n".join(document.read_text() for document in DOCUMENTS)
+    named = set(re.findall(r"(?:^|`|&& )amorsize-dask (\w+)", text, re.M))
+    assert named == set(main.commands)
 
 
 def test_readme_has_python() -> None:
