@@ -17,6 +17,7 @@ import guide_stand_ins as stand_ins
 import pytest
 from guide_blocks import FORKS, Guide, expect_all_cores, expect_parallel, expect_serial
 
+from amorsize_dask.measure.load import CoreUse, Load, LoadWatch
 from amorsize_dask.measure.machine import measure_machine
 
 SQUARES = [x * x for x in range(1_000)]
@@ -191,9 +192,13 @@ def test_52_docker_containers(guide: Guide, capsys: pytest.CaptureFixture[str]) 
 
 
 def test_53_high_performance_computing_hpc(
-    guide: Guide, capsys: pytest.CaptureFixture[str]
+    guide: Guide, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Cores that others use are left to them, and the plan is told of."""
+    """Cores that others use are left to them, if asked to; here it is all but one."""
+    n_cores = measure_machine().n_cores
+    load = Load(cores=(CoreUse("cores", n_cores, n_cores - 1.0),))
+    monkeypatch.setattr(LoadWatch, "look", lambda watch, pids=(): load)
     ran = guide.run(func=stand_ins.work_long, data=range(4_000))
     assert ran.result.reason in capsys.readouterr().err
-    assert ran.result.n_jobs <= ran.optimize(ran.func, ran.data).n_jobs
+    assert ran.result.n_jobs == ran.result.n_workers == 1
+    expect_parallel(ran.optimize(ran.func, ran.data))
