@@ -18,6 +18,7 @@ from amorsize_dask import (
     load_config,
     local_cluster,
     optimize,
+    predict_makespans,
     save_config,
     validate_optimization,
     validate_system,
@@ -102,3 +103,4 @@ assert_type(validate_system().available_memory_gb, float)
 assert_type(validate_system().warnings, tuple[str, ...])
 path = save_config("numbers", plan)
 assert_type(load_config(path, abs), Plan)
+assert_type(predict_makespans((abs, [-1, -2]), [1, 2], n_cores=2), dict[int, float])

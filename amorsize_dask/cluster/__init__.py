@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import socket
 import warnings
 from typing import TYPE_CHECKING, Any
 
@@ -19,9 +18,6 @@ from amorsize_dask.measure.rss import read_rss
 
 if TYPE_CHECKING:
     from amorsize_dask.cluster.start import MeasuredCluster
-
-#: Where users look for Dask's dashboard.
-DASHBOARD_PORT = 8787
 
 __all__ = ["ClusterArguments", "cluster_kwargs", "local_cluster", "predict_makespans"]
 
@@ -93,10 +89,7 @@ def cluster_kwargs(
         processes=processes,
     )
     arguments = make_arguments(
-        needs,
-        choose_size(needs),
-        local_directory=str(find_disk_folder()),
-        dashboard_address=_find_dashboard_address(),
+        needs, choose_size(needs), local_directory=str(find_disk_folder())
     )
     if known.unsendable is not None:
         arguments.reasons["processes"] = (
@@ -164,17 +157,3 @@ def local_cluster(
     from amorsize_dask.cluster.start import MeasuredCluster
 
     return MeasuredCluster(arguments, kwargs, with_client=bool(client))
-
-
-def _find_dashboard_address() -> str:
-    """Return Dask's usual port if it is free, or else leave the port to the system.
-
-    Dask warns of a port that is taken, and takes another one as well.
-    """
-    with socket.socket() as one:
-        one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            one.bind(("", DASHBOARD_PORT))
-        except OSError:
-            return ":0"
-    return f":{DASHBOARD_PORT}"

@@ -62,7 +62,7 @@ class ClusterArguments(dict[str, Any]):
 
 
 def make_arguments(
-    needs: Needs, size: ClusterSize, *, local_directory: str, dashboard_address: str
+    needs: Needs, size: ClusterSize, *, local_directory: str
 ) -> ClusterArguments:
     """Put into Dask's words what was chosen."""
     main = max(needs.stages, key=lambda stage: stage.n_tasks * stage.mean_s)
@@ -72,8 +72,9 @@ def make_arguments(
         "processes": (size.processes, _explain_processes(needs, size)),
         "memory_limit": (size.memory_limit_bytes, _explain_memory(needs, size)),
         "dashboard_address": (
-            dashboard_address,
-            "a port that is free; cluster.dashboard_link has it",
+            ":0",
+            "any port that is free, so that clusters don't get into each other's way; "
+            "cluster.dashboard_link has it",
         ),
         "local_directory": (
             local_directory,

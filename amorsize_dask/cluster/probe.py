@@ -245,9 +245,16 @@ def _to_workload(stage: _Stage, n_tasks: int) -> Workload:
     counted = stage.outcomes[skip:]
     statistics = StageStatistics()
     statistics.add(counted, Lane.INLINE)
+    # One that others disturbed, who had the cores or the GIL, doesn't count.
+    cpu_fraction = median_low(
+        min(1.0, (out.cpu_s or 0.0) / out.seconds) if out.seconds else 1.0
+        for out in counted
+    )
     watched = stage.gil[1:] or stage.gil
-    if watched:
-        # One that was disturbed doesn't count.
-        statistics.watch(median_low(watched), statistics.cpu_fraction)
-    workload = statistics.workload(n_tasks)
-    return replace(workload, in_bytes=sum(stage.in_bytes) / len(stage.in_bytes))
+    gil_fraction = median_low(watched) if watched else cpu_fraction
+    return replace(
+        statistics.workload(n_tasks),
+        cpu_fraction=cpu_fraction,
+        gil_fraction=min(gil_fraction, cpu_fraction),
+        in_bytes=sum(stage.in_bytes) / len(stage.in_bytes),
+    )

@@ -17,6 +17,9 @@ from amorsize_dask.lowering import read
 from amorsize_dask.lowering.partitions import find_partitions
 from amorsize_dask.planning.plan import Plan
 
+#: How Dask names the task that makes one list of all results of a bag.
+_PUT_TOGETHER = "finalize"
+
 _EXPECTED = (
     "expected a Dask collection, a list of delayed values, a function with a sequence "
     "of items for it, a plan, or the record of a run"
@@ -53,7 +56,11 @@ def measure_work(work: Any) -> Work:
         What a task raises that is tried.
     """
     if isinstance(work, RunRecord):
-        stages = tuple(map(_from_stage_record, work.stages))
+        stages = tuple(
+            _from_stage_record(stage)
+            for stage in work.stages
+            if not stage.name.startswith(_PUT_TOGETHER)
+        )
         # The results of the last stage are taken to be what was asked for.
         found = Work(stages=stages, held_bytes=_all_bytes(stages[-1:]))
     elif _is_call(work):

@@ -97,7 +97,8 @@ def test_work_that_waits_runs_in_many_threads_here() -> None:
         assert work.compute() == list(range(200))
         (worker,) = client.run(see_worker).values()
     assert worker["pid"] == os.getpid()
-    assert worker["threads"] == cluster.arguments["threads_per_worker"] >= 50
+    n_threads = cluster.arguments["threads_per_worker"]
+    assert worker["threads"] == n_threads > measure_machine().n_cores
     assert worker["limit"] == cluster.arguments["memory_limit"]
     assert worker["inner"] <= {1}
 
@@ -139,11 +140,16 @@ def test_a_record_is_enough() -> None:
         record = scheduler.last_run
     with local_cluster(record, client=True, **QUIET) as cluster:
         assert work.compute() == list(range(40))
-    assert cluster.arguments["threads_per_worker"] > measure_machine().n_cores
+        workers = list(cluster.scheduler_info["workers"].values())
+    assert record is not None
+    assert f"{record.stages[0].n_tasks} tasks" in cluster.arguments.reasons["n_workers"]
+    assert {worker["nthreads"] for worker in workers} == {
+        cluster.arguments["threads_per_worker"]
+    }
 
 
-def test_a_dashboard_port_that_is_taken_is_no_trouble() -> None:
-    """The second cluster gets another one, and there is no warning, as Dask's has."""
+def test_two_clusters_have_two_dashboards() -> None:
+    """There is no warning of a port that is taken, as Dask's default has."""
     work = bag(tasks.wait, range(40))
     with local_cluster(work) as first, local_cluster(work) as second:
         assert first.dashboard_link != second.dashboard_link
@@ -209,6 +215,13 @@ def test_a_client_that_can_not_be_had_leaves_no_cluster(
     monkeypatch.setattr("amorsize_dask.cluster.start.Client", fail)
     with pytest.raises(OSError, match="no"):
         local_cluster(bag(tasks.wait, range(40)), client=True, **QUIET)
+
+
+@pytest.mark.usefixtures("environ")
+def test_an_argument_that_dask_refuses_leaves_nothing() -> None:
+    """No thread, no descriptor, no variable; the error is Dask's."""
+    with pytest.raises(TypeError, match="bogus"):
+        local_cluster(bag(tasks.wait, range(40)), bogus=1, **QUIET)
 
 
 def test_settings_of_the_user_are_left_alone() -> None:

@@ -68,9 +68,7 @@ def test_arguments_are_valid(needed: Needs) -> None:
         assert size.processes is needed.processes
     chosen = size.thresholds
     assert 0 < chosen.target < chosen.spill < chosen.pause < 0.95
-    arguments = make_arguments(
-        needed, size, local_directory="/var/tmp", dashboard_address=":0"
-    )
+    arguments = make_arguments(needed, size, local_directory="/var/tmp")
     assert arguments.reasons.keys() == arguments.keys()
     assert all(arguments.reasons.values())
     assert str(arguments)
