@@ -14,6 +14,10 @@ from amorsize_dask.planning.optimize import CHUNK_S, optimize
 from amorsize_dask.planning.sample import N_SIZED
 from amorsize_dask.planning.sending import measure_sent
 
+#: Items that are tried. Smaller: one that is unlike the others decides; larger: the bag
+#: runs them again, and partitions needn't be better known than that.
+N_TRIED = 6
+
 
 def from_sequence(
     seq: Iterable[Any],
@@ -62,6 +66,7 @@ def from_sequence(
         plan = optimize(
             func,
             items,
+            N_TRIED,
             target_chunk_duration=target_s,
             max_workers=max_workers,
         )
