@@ -174,15 +174,25 @@ def report(found: dict[str, dict[str, list[dict[str, Any]]]]) -> str:
             for runner in ("default", "amorsize")
             for what in SECONDS
         ]
+        # What workers that are gone have computed isn't known.
+        is_cpu_known = not any(
+            one["lost"] for runs in by_runner.values() for one in runs
+        )
         for turn, known in ratios.items():
+            if turn == "cpu" and not is_cpu_known:
+                cells.append("–")
+                continue
             ratio = seconds["amorsize"][turn] / max(1e-9, seconds["default"][turn])
             known.append(ratio)
             cells.append(f"{ratio:.2f} x")
         cells += [describe(by_runner[runner]) for runner in ("default", "amorsize")]
         lines.append(f"| {KINDS[name].title} | " + " | ".join(cells) + " |")
     for turn, known in ratios.items():
+        if not known:
+            continue
         mean = prod(known) ** (1 / len(known))
-        lines.append(f"\ngeometric mean, {turn}: {mean:.2f} x (at most 0.6)")
+        bound = "" if turn == "cpu" else " (at most 0.6)"
+        lines.append(f"\ngeometric mean, {turn}: {mean:.2f} x{bound}")
     return "\n".join(lines)
 
 
