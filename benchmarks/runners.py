@@ -19,6 +19,7 @@ from limits import HAND
 from workload import Graph, Workload
 
 from amorsize_dask import AmorsizeScheduler
+from amorsize_dask.measure.history import shared
 
 #: What comes before the name of a way in the name of its runner.
 HAND_PREFIX = f"{HAND}: "
@@ -113,6 +114,8 @@ def open_amorsize(workload: Workload) -> Iterator[Callable[[Any], Any]]:
     # memory is compared with theirs.
     import distributed  # noqa: F401
 
+    # What other rounds have shown would make a cold run one that knows its work.
+    shared.clear()
     with AmorsizeScheduler(**workload.options) as scheduler:
         yield partial(compute, scheduler=scheduler)
 

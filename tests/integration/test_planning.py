@@ -61,8 +61,9 @@ def test_each_item_is_called_once(tmp_path: Path, lanes: tuple[str, ...]) -> Non
         plan = optimize(recorder, range(300), scheduler=scheduler)
         assert recorder.counts() == dict.fromkeys(plan.results, 1)
         assert plan.compute(scheduler) == [2 * x for x in range(300)]
-        assert scheduler.last_run is not None
-        assert scheduler.last_run.lanes[lanes[0]].n_tasks > 0
+        if lanes != ("inline",):  # that may be done before there is a run
+            assert scheduler.last_run is not None
+            assert scheduler.last_run.lanes[lanes[0]].n_tasks > 0
     assert recorder.counts() == dict.fromkeys(range(300), 1)
 
 
