@@ -34,6 +34,11 @@ MOVE_FRACTION = 0.2
 #: threads would do in half of the time stays in the caller.
 LITTLE_S = 0.015
 
+#: Seconds of work from which on it counts that worker processes would have helped.
+#: Smaller: work of 10 ms, done often enough, starts processes that save little;
+#: larger: many runs of a tenth of a second have one core each.
+REGRET_S = 0.05
+
 
 class Placing:
     """Where the stages of a run are placed.
@@ -238,7 +243,7 @@ class Placing:
         for number, stage in enumerate(self.stages):
             lanes, statistics = self.lanes_of(number), stage.statistics
             n_items = statistics.n_items_finished
-            if n_items * statistics.mean_s < LITTLE_S or Lane.PROCESSES not in lanes:
+            if n_items * statistics.mean_s < REGRET_S or Lane.PROCESSES not in lanes:
                 continue
             work = statistics.workload(n_items, stage.n_items_a_task)
             cold, warm = (

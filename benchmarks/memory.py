@@ -1,0 +1,160 @@
+"""Does memory hold, and what does that cost? `python benchmarks/memory.py`.
+
+- 200 results of 20 MB are streamed with a limit of 500 MB and without one, in order and
+  as they finish, to a consumer that takes them at once and to one that takes its time:
+  the peak of all processes together above what they take when idle, shared memory
+  included, over the limit; and the throughput over that without a limit.
+- 200 tasks that make 50 MB each are reduced pairwise to numbers, with 500 MB, beside
+  `threads` and `processes`.
+- A groupby whose data is four times its limit, results compared with those of `sync`.
+
+Rounds are interleaved, each run in a fresh process, medians count.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+import time
+from collections import defaultdict
+from collections.abc import Callable
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import dask
+import dask.bag as db
+import numpy as np
+from dask import delayed
+
+from amorsize_dask import AmorsizeScheduler
+
+# What the tests measure memory with.
+sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
+from memory_meter import MemoryMeter
+
+MB = 1_000_000
+LIMIT = "500 MB"
+PAUSE_S = 0.02
+
+
+def make(i: int, n_bytes: int) -> Any:
+    """Return an array, which took some milliseconds to make."""
+    array = np.full(n_bytes // 8, i, dtype=float)
+    array.sort()
+    return array
+
+
+def add(a: Any, b: Any) -> float:
+    """Return a number made of two arrays, or of two numbers."""
+    return float(np.sum(a) + np.sum(b))
+
+
+def stream(lane: str, limit: str, how: str, n: int = 200) -> dict[str, Any]:
+    """Stream results of 20 MB."""
+    pause_s = PAUSE_S if "slow" in how else 0.0
+    arrays = [delayed(make)(i, 20 * MB) for i in range(n)]
+    with AmorsizeScheduler(lanes=(lane,), memory_limit=limit) as scheduler:
+        dask.compute(*[delayed(make)(i, 8000) for i in range(4)], scheduler=scheduler)
+        with MemoryMeter() as meter:
+            start = time.perf_counter()
+            firsts = []
+            for array in scheduler.stream(arrays, ordered="unordered" not in how):
+                firsts.append(int(array[0]))
+                time.sleep(pause_s)
+            seconds = time.perf_counter() - start
+    assert sorted(firsts) == list(range(n))
+    return {"seconds": seconds, "peak": meter.peak_bytes}
+
+
+def reduce(scheduler: Any, n: int = 200) -> dict[str, Any]:
+    """Reduce results of 50 MB pairwise to a number."""
+    values = [delayed(make)(i, 50 * MB) for i in range(n)]
+    while len(values) > 1:
+        pairs = zip(values[::2], values[1::2], strict=False)
+        last = values[-1:] if len(values) % 2 else []
+        values = [delayed(add)(a, b) for a, b in pairs] + last
+    with MemoryMeter() as meter:
+        start = time.perf_counter()
+        total = values[0].compute(scheduler=scheduler)
+        seconds = time.perf_counter() - start
+    assert total == sum(i * (50 * MB // 8) for i in range(n))
+    return {"seconds": seconds, "peak": meter.peak_bytes}
+
+
+def make_texts(i: int) -> list[tuple[int, str]]:
+    """Return pairs of a group and a text, 4 MB in all."""
+    return [(k % 7, f"{i:06}" * 300) for k in range(2000)]
+
+
+def group(limit: str | None) -> dict[str, Any]:
+    """Group 400 MB of texts, under a limit or under `sync`."""
+    bag = db.from_sequence(range(100), npartitions=100).map(make_texts).flatten()
+    grouped = bag.groupby(lambda pair: pair[0], shuffle="tasks")
+    counts = grouped.map(lambda pair: (pair[0], sum(len(t) for _, t in pair[1])))
+    with MemoryMeter() as meter:
+        start = time.perf_counter()
+        if limit is None:
+            found = counts.compute(scheduler="sync")
+        else:
+            with AmorsizeScheduler(memory_limit=limit) as scheduler:
+                found = counts.compute(scheduler=scheduler)
+        seconds = time.perf_counter() - start
+    return {"seconds": seconds, "peak": meter.peak_bytes, "found": sorted(found)}
+
+
+PARTS: dict[str, Callable[[], dict[str, Any]]] = {
+    f"stream {lane} {limit} {how}": (
+        lambda lane=lane, limit=limit, how=how: stream(lane, limit, how)
+    )
+    for lane in ("processes", "threads")
+    for how in ("ordered", "unordered", "ordered slow", "unordered slow")
+    for limit in (LIMIT, "8 GB")
+}
+PARTS |= {
+    "reduce 500 MB": lambda: reduce(AmorsizeScheduler(memory_limit=LIMIT)),
+    "reduce threads": lambda: reduce("threads"),
+    "reduce processes": lambda: reduce("processes"),
+    "group 100 MB": lambda: group("100 MB"),
+    "group sync": lambda: group(None),
+}
+
+
+def main() -> None:
+    """Run all parts in turn and print the table."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--part", help="run only this, here")
+    arguments = parser.parse_args()
+    if arguments.part:
+        print(json.dumps(PARTS[arguments.part]()))
+        return
+    seconds: dict[str, list[float]] = defaultdict(list)
+    peaks: dict[str, list[float]] = defaultdict(list)
+    groups = []
+    for _ in range(arguments.rounds):
+        for name in PARTS:
+            command = [sys.executable, __file__, "--part", name]
+            done = subprocess.run(command, capture_output=True, text=True, check=False)
+            if done.returncode:
+                print(f"{name}: {done.stderr[-500:]}")
+                continue
+            found = json.loads(done.stdout)
+            seconds[name].append(found["seconds"])
+            peaks[name].append(found["peak"])
+            if "found" in found:
+                groups.append(found["found"])
+    assert all(one == groups[0] for one in groups)
+    for name in seconds:
+        line = f"{name:>36}  {median(seconds[name]):7.2f} s"
+        line += f"  peak {max(peaks[name]) / MB:6.0f} MB"
+        if LIMIT in name and name.startswith("stream"):
+            unlimited = median(seconds[name.replace(LIMIT, "8 GB")])
+            line += f"  throughput {unlimited / median(seconds[name]):.2f} x"
+        print(line)
+
+
+if __name__ == "__main__":
+    main()
