@@ -34,6 +34,11 @@ MOVE_FRACTION = 0.2
 #: threads would do in half of the time stays in the caller.
 LITTLE_S = 0.015
 
+#: The same where earlier runs have shown how little it is. Smaller: a machine that is
+#: slow for a moment makes more than little of it, and each run pays for a look that
+#: tells no more than the last one; larger: as for the one above.
+LITTLE_KNOWN_S = 0.025
+
 #: Seconds of work from which on it counts that worker processes would have helped.
 #: Smaller: work of 10 ms, done often enough, starts processes that save little;
 #: larger: many runs of a tenth of a second have one core each.
@@ -380,9 +385,10 @@ class Placing:
             return False
         mean_s = statistics.mean_s
         n_tasks = stage.n_left + stage.n_more
-        if n_tasks * mean_s >= LITTLE_S:
+        most_s = LITTLE_S if statistics.n_finished else LITTLE_KNOWN_S
+        if n_tasks * mean_s >= most_s:
             return False
-        return (n_tasks + self._count_company(number)) * mean_s < LITTLE_S
+        return (n_tasks + self._count_company(number)) * mean_s < most_s
 
     def _keep_little(self, number: int) -> Placement:
         stage = self.stages[number]
