@@ -287,10 +287,14 @@ class Feeding:
         if placement.n_most < self._machine.n_cores and number in self._side_stages:
             # Memory leaves no room for one on each core, and the side thread has one.
             n_on += 1
+        n_most = placement.n_most
+        if self._placing.stages[number].statistics.is_recalled:
+            # Results may be larger than those of earlier runs.
+            n_most = min(n_most, self._machine.n_cores)
         if number in self._workers[worker].stages:
             # If there are too many, they get less work until there aren't.
-            return n_on <= placement.n_most
-        return n_on < placement.n_most
+            return n_on <= n_most
+        return n_on < n_most
 
     def _count_ahead(self) -> int:
         """Return how many batches a worker may have.
@@ -316,7 +320,7 @@ class Feeding:
     def _batch_size(self, number: int, lane: Lane) -> int:
         stage = self._placing.stages[number]
         ready = self._graph.ready[number]
-        if not stage.statistics.is_known:
+        if not stage.statistics.is_known or stage.statistics.is_recalled:
             return self._sample_size(number)
         costs = self._machine.costs
         assert stage.placement is not None

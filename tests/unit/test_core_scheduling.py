@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TypeVar
 
 import pytest
@@ -530,6 +531,26 @@ def test_wrong_knowledge_costs_little(mean_s: float) -> None:
     usual = simulate(graph, tasks, machine(4))
     misled = simulate(graph, tasks, machine(4), recalled={0: seen(mean_s, 100)})
     assert misled.makespan_s < usual.makespan_s + 2 * COMPUTING.seconds
+
+
+@pytest.mark.parametrize("waits", [False, True])
+def test_results_may_be_larger_than_those_of_earlier_runs(waits: bool) -> None:
+    """Until one is there, no more are made at a time than there are cores."""
+    limits = Limits(lanes=(THREADS,), memory_limit_bytes=10**9)
+    known = seen(1e-4, 100, out_bytes=10.0)
+    if waits:
+        known = replace(known, mean_s=0.02, cpu_fraction=0.0, gil_fraction=0.0)
+    core = Scheduling(bag(1000), machine(4), limits, recalled={0: known})
+    actions = core.handle()
+    events: list[Event] = [
+        WorkerReady(worker)
+        for start in only(StartWorkers, actions)
+        for worker in start.workers
+    ]
+    given = only(Run, actions)
+    given += only(Run, core.handle(*events))
+    assert 1 <= len(given) <= 4
+    assert all(len(run.tasks) == 1 for run in given)
 
 
 def test_memory_of_earlier_runs_refuses_nothing() -> None:
