@@ -33,12 +33,14 @@ class Losses:
         self._n_witnesses = 0
 
     def note_survivor(self, n_losses: int) -> None:
-        """Take note of a task that has finished after so many losses, >= 1.
+        """Take note of a suspect that has finished.
 
-        The first of them says nothing: another task of its batch may have been the
-        cause. In each try since then it was alone.
+        Parameters
+        ----------
+        n_losses : int
+            How many workers it has lost before while it was alone.
         """
-        if n_losses > 1:
+        if n_losses:
             self._n_witnesses += 1
 
     def count_allowed(self, n_tasks: int) -> int:

@@ -260,7 +260,8 @@ class Scheduling:
             if stage.suspects:
                 for outcome in outcomes:
                     if stage.suspects.pop(outcome.task, None) is not None:
-                        self._losses.note_survivor(stage.n_losses[outcome.task])
+                        n_losses = stage.n_losses_alone.get(outcome.task, 0)
+                        self._losses.note_survivor(n_losses)
             if event.worker == SIDE:
                 self._feeding.note_side_done()
                 stage.statistics.end_glimpse()
@@ -396,11 +397,15 @@ class Scheduling:
                 stage = self.stages[self._stage_of[task]]
                 stage.suspects[task] = event.ending
                 n_losses = stage.n_losses[task] = stage.n_losses.get(task, 0) + 1
+                if len(batch) == 1:
+                    stage.n_losses_alone[task] = stage.n_losses_alone.get(task, 0) + 1
                 # That memory runs out is no bad luck.
                 n_allowed = self._losses.count_allowed(len(self._stage_of))
+                # In company it may have been any of them.
+                n_counted = stage.n_losses_alone.get(task, 0)
                 if event.is_memory_likely:
-                    n_allowed = ALLOWED_FAILURES
-                if n_losses >= n_allowed:
+                    n_allowed, n_counted = ALLOWED_FAILURES, n_losses
+                if n_counted >= n_allowed:
                     self._actions.append(GiveUp(task, "lost", event.ending, n_losses))
                 elif event.is_memory_likely and n_losses == ALLOWED_FAILURES - 1:
                     self._feeding.last_tries.add(task)

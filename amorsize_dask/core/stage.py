@@ -21,6 +21,7 @@ class Stage:
         "n_items_a_task",
         "n_left",
         "n_losses",
+        "n_losses_alone",
         "n_more",
         "n_recorded",
         "next_look",
@@ -52,6 +53,8 @@ class Stage:
         self.suspects: dict[int, str] = {}
         #: How often a task's worker has died while it was running.
         self.n_losses: dict[int, int] = {}
+        #: The same where no other task was in its batch.
+        self.n_losses_alone: dict[int, int] = {}
         #: Whether all that there is to do is too little to share out.
         self.is_little = False
         #: Most of its tasks that may run at once since a worker was killed, probably

@@ -22,7 +22,7 @@ def test_those_that_died_with_a_task_that_kills_say_nothing() -> None:
     """They were in its batch, lost its worker, and did well when they were alone."""
     losses = Losses()
     for _ in range(100):
-        losses.note_survivor(1)
+        losses.note_survivor(0)
     assert losses.count_allowed(1000) == ALLOWED_FAILURES
 
 
@@ -32,7 +32,7 @@ def test_where_workers_are_killed_all_the_time(n_tasks: int) -> None:
     losses = Losses()
     for _ in range(N_WITNESSES):
         assert losses.count_allowed(n_tasks) == ALLOWED_FAILURES
-        losses.note_survivor(2)
+        losses.note_survivor(1)
     n = losses.count_allowed(n_tasks)
     assert n_tasks * LOST_FRACTION**n <= MISTAKE_FRACTION
     assert n_tasks * LOST_FRACTION ** (n - 1) > MISTAKE_FRACTION
