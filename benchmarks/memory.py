@@ -86,7 +86,7 @@ def reduce(scheduler: Any, n: int = 200) -> dict[str, Any]:
 
 def make_texts(i: int) -> list[tuple[int, str]]:
     """Return pairs of a group and a text, 4 MB in all."""
-    return [(k % 7, f"{i:06}" * 300) for k in range(2000)]
+    return [(k % 70, f"{i:06}" * 300) for k in range(2000)]
 
 
 def group(limit: str | None) -> dict[str, Any]:
