@@ -11,7 +11,7 @@ their paths, or as they come.
 
 from __future__ import annotations
 
-from collections import Counter, deque
+from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from time import perf_counter
@@ -368,10 +368,3 @@ class Flow:
             expected[stage] = n_to_come // size
             n_to_come += n_tasks * size
         return expected
-
-    def count_paths(self) -> Counter[int]:
-        """Return how many items of each of the source are on their way; for tests."""
-        found: Counter[int] = Counter()
-        for paths, _ in self._in_stage.values():
-            found.update(path[0] for path in paths)
-        return found
