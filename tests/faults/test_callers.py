@@ -19,6 +19,11 @@ import dask
 from dask import delayed
 from amorsize_dask import AmorsizeScheduler
 
+# Who runs the tests in the background may have told them to be ignored.
+signal.signal(signal.SIGINT, signal.default_int_handler)
+for number in (signal.SIGHUP, signal.SIGQUIT, signal.SIGTERM):
+    signal.signal(number, signal.SIG_DFL)
+
 folder = sys.argv[1]
 
 def make(i):
