@@ -128,7 +128,8 @@ def test_a_task_that_ends_its_worker(
         dask.compute(*tasks, scheduler=scheduler)
     (tmp_path / "over").touch()
     assert caught.value.key == "task-3"
-    assert caught.value.n_attempts == 3
+    # One more where others were in its batch at first: it may have been any of them.
+    assert caught.value.n_attempts in (3, 4)
     assert lanes_of(scheduler) == {"processes"}
 
 

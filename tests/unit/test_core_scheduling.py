@@ -376,6 +376,24 @@ def test_three_losses_give_up() -> None:
     assert only(GiveUp, actions) == [GiveUp(0, "lost", "SIGSEGV", 3)]
 
 
+def test_losses_in_company_do_not_count() -> None:
+    """It may have been any of them, so each has three tries of its own after that."""
+    core = Scheduling(bag(1000), machine(1), PROCESSES_ONLY)
+    (start,) = only(StartWorkers, core.handle())
+    (worker,) = start.workers
+    (first,) = only(Run, core.handle(WorkerReady(worker)))
+    (batch,) = only(Run, core.handle(done(worker, first.tasks, 1e-4)))[:1]
+    assert len(batch.tasks) > 1
+    for n_losses in (1, 2, 3, 4):
+        actions = core.handle(WorkerLost(worker, "SIGSEGV"))
+        if n_losses < 4:
+            (start,) = only(StartWorkers, actions)
+            (worker,) = start.workers
+            runs = only(Run, core.handle(WorkerReady(worker)))
+            assert runs[0].tasks == batch.tasks[:1]
+    assert only(GiveUp, actions) == [GiveUp(batch.tasks[0], "lost", "SIGSEGV", 4)]
+
+
 def test_batch_that_waited_is_not_blamed() -> None:
     """Only the running batch of a worker that dies may have killed it."""
     core, first, second = start_two(Limits(lanes=(PROCESSES,), max_batch_size=1))
