@@ -13,7 +13,7 @@ from amorsize_dask.cluster.arguments import ClusterArguments
 
 #: What distributed sets in the environment of this process when it starts a worker,
 #: besides its setting `nanny.pre-spawn-environ`.
-_SET_BESIDES = ("PYTHONHASHSEED", "__DASK_PARENT_PID")
+_SET_BESIDES = ("PYTHONHASHSEED", "__DASK_PARENT_PID", "DASK_PARENT")
 
 
 class MeasuredCluster(LocalCluster):
