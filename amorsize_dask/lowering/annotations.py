@@ -13,6 +13,7 @@ from typing import Any
 
 from dask.base import get_annotations, is_dask_collection
 from dask.core import flatten
+from dask.highlevelgraph import HighLevelGraph
 
 from amorsize_dask.arguments import check_lanes, check_priority, check_retries
 from amorsize_dask.core.model import Lane
@@ -120,9 +121,9 @@ def _layers(expression: Any) -> Iterator[Any]:
         seen.add(id(part))
         if layered is not None and isinstance(part, layered):
             part = part.hlg
-        layers = getattr(part, "layers", None)
-        if isinstance(layers, Mapping):
-            yield from layers.values()
+        # Anything else may take the name for that of a column.
+        if isinstance(part, HighLevelGraph):
+            yield from part.layers.values()
             continue
         expr = look_up("dask._expr:Expr")
         if expr is not None and isinstance(part, expr):

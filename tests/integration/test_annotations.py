@@ -9,6 +9,7 @@ from typing import Any
 
 import dask
 import dask.bag as db
+import dask.dataframe as dd
 import pytest
 from dask import delayed
 from dask.callbacks import Callback
@@ -179,3 +180,20 @@ def test_priority() -> None:
     with AmorsizeScheduler(lanes=("inline",)) as scheduler:
         dask.compute(*tasks, scheduler=scheduler)
     assert order == [5, 4, 3, 2, 1, 0]
+
+
+def test_a_column_may_have_any_name() -> None:
+    """Dataframes take names for those of their columns."""
+    import pandas as pd
+
+    frame = pd.DataFrame({"layers": [1, 2, 3], "annotations": [4, 5, 6]})
+    with AmorsizeScheduler(lanes=("inline",)) as scheduler:
+        total = dd.from_pandas(frame, npartitions=2).sum()
+        assert total.compute(scheduler=scheduler).to_dict() == {
+            "layers": 6,
+            "annotations": 15,
+        }
+        column = dd.from_pandas(frame, npartitions=2)["layers"]
+        assert list(column.compute(scheduler=scheduler)) == [1, 2, 3]
+        parts = dd.from_delayed([delayed(frame.copy)()], meta=frame, verify_meta=False)
+        assert list(parts["layers"].compute(scheduler=scheduler)) == [1, 2, 3]
