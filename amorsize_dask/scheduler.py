@@ -27,7 +27,7 @@ from amorsize_dask.arguments import (
     check_timeout,
 )
 from amorsize_dask.callbacks import Observers, observe
-from amorsize_dask.core.experience import Experience
+from amorsize_dask.core.experience import NOTHING_KNOWN, Experience
 from amorsize_dask.core.model import CALLER_LANES, Lane, Limits, Machine
 from amorsize_dask.core.scheduling import Scheduling
 from amorsize_dask.errors import ArgumentError
@@ -49,8 +49,6 @@ from amorsize_dask.measure.load import LoadWatch
 from amorsize_dask.measure.machine import leave_to_others, measure_machine
 
 LANES = tuple(Lane)
-
-NOTHING_KNOWN: Mapping[int, Experience] = {}
 
 
 class AmorsizeScheduler:

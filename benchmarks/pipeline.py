@@ -18,7 +18,6 @@ import os
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 from collections import defaultdict
 from collections.abc import Iterator
@@ -29,6 +28,10 @@ from statistics import median
 from typing import Any
 
 from pipeline_work import Writer, fetch, make_large, parse, shrink, turn_large
+
+# What the tests measure memory with.
+sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
+from memory_meter import MemoryMeter
 
 HERE = Path(__file__).parent
 SERVER = HERE / "page_server.py"
@@ -81,47 +84,19 @@ def measure_bottleneck(port: int) -> float:
 
 
 def run_large() -> dict[str, Any]:
-    """Run large items through a pipeline; return the highest memory."""
-    import psutil
-
+    """Run large items through a pipeline; return the highest memory above idle."""
     from amorsize_dask import AmorsizeScheduler, Pipeline
 
-    done = threading.Event()
-    peaks = [0, 0]
-    me = psutil.Process()
-
-    def measure() -> int:
-        total = 0
-        for process in (me, *me.children(recursive=True)):
-            try:
-                memory = process.memory_full_info()
-            except psutil.Error:
-                continue
-            total += memory.pss
-        spooled = sum(
-            path.stat().st_size for path in Path("/dev/shm").glob("amorsize-*/**/*")
-        )
-        return total + spooled
-
-    def watch() -> None:
-        while not done.wait(0.02):
-            try:
-                peaks[1] = max(peaks[1], measure())
-            except OSError:
-                continue
-
-    peaks[0] = measure()
-    thread = threading.Thread(target=watch)
-    thread.start()
-    start = time.perf_counter()
-    with AmorsizeScheduler(memory_limit=LIMIT_BYTES) as scheduler:
+    with (
+        AmorsizeScheduler(memory_limit=LIMIT_BYTES) as scheduler,
+        MemoryMeter() as meter,
+    ):
+        start = time.perf_counter()
         pipeline = Pipeline([make_large, turn_large, shrink], scheduler=scheduler)
         numbers = list(pipeline.run(iter(range(N_LARGE))))
-    seconds = time.perf_counter() - start
-    done.set()
-    thread.join()
+        seconds = time.perf_counter() - start
     assert numbers == list(range(N_LARGE))
-    return {"seconds": seconds, "idle": peaks[0], "peak": peaks[1]}
+    return {"seconds": seconds, "peak": meter.peak_bytes}
 
 
 def run_part(name: str) -> None:
@@ -177,7 +152,7 @@ def main() -> None:
     best = min(medians[name] for name in ("threads", "processes", "sync"))
     print(f"pipeline / bottleneck: {medians['pipeline'] / medians['bottleneck']:.2f}")
     print(f"best of Dask's / pipeline: {best / medians['pipeline']:.1f}")
-    peak = median(found["peak"] - found["idle"] for found in large)
+    peak = median(found["peak"] for found in large)
     print(f"memory above idle / limit: {peak / LIMIT_BYTES:.2f}")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 
@@ -23,3 +24,7 @@ class Experience:
     out_bytes: float = 0.0
     #: Bytes of memory that a running task adds at its peak.
     peak_bytes: float = 0.0
+
+
+#: By stage, where no run has been before.
+NOTHING_KNOWN: Mapping[int, Experience] = {}

@@ -58,6 +58,9 @@ class Graph:
         Whether tasks may be added while it runs. No task can be cut or split, then.
     stage_lanes
         For each stage of which the user has said it, the lanes in which it may run.
+    stage_workers
+        For each stage of which the user has said it, how many workers may run it at
+        once, >= 1.
     """
 
     dependencies: Sequence[Sequence[int]]
@@ -70,6 +73,7 @@ class Graph:
     tail_stage: Mapping[int, int] = field(default_factory=dict)
     is_open: bool = False
     stage_lanes: Mapping[int, tuple[Lane, ...]] = field(default_factory=dict)
+    stage_workers: Mapping[int, int] = field(default_factory=dict)
 
     @property
     def may_grow(self) -> bool:

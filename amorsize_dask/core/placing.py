@@ -445,6 +445,9 @@ class Placing:
     def _settle(self, number: int, placement: Placement) -> None:
         stage = self.stages[number]
         old = stage.placement
+        said = self._graph.graph.stage_workers.get(number)
+        if said is not None:
+            placement = _cap(placement, said)
         if stage.n_at_once is not None:
             placement = _lower(placement, stage.n_at_once)
         stage.placement = placement
@@ -485,9 +488,12 @@ def _lower(placement: Placement, n_at_once: int) -> Placement:
     reason = placement.reason
     if note not in reason:
         reason = f"{reason}; {note}"
+    return replace(_cap(placement, n_at_once), reason=reason)
+
+
+def _cap(placement: Placement, n_at_once: int) -> Placement:
     return replace(
         placement,
         n_workers=min(placement.n_workers, n_at_once),
         n_most=min(placement.n_most, n_at_once),
-        reason=reason,
     )

@@ -40,7 +40,7 @@ from amorsize_dask.core.events import (
     WorkerLost,
     WorkerReady,
 )
-from amorsize_dask.core.experience import Experience
+from amorsize_dask.core.experience import NOTHING_KNOWN, Experience
 from amorsize_dask.core.feeding import Feeding
 from amorsize_dask.core.graph import Graph, GraphState
 from amorsize_dask.core.losses import ALLOWED_FAILURES, Losses
@@ -50,8 +50,6 @@ from amorsize_dask.core.placing import Placing
 from amorsize_dask.core.retiring import Retiring
 from amorsize_dask.core.stage import Stage
 from amorsize_dask.core.workers import Workers
-
-_NOTHING_RECALLED: Mapping[int, Experience] = {}
 
 
 class Scheduling:
@@ -91,7 +89,7 @@ class Scheduling:
         *,
         n_warm: int = 0,
         is_streamed: bool = False,
-        recalled: Mapping[int, Experience] = _NOTHING_RECALLED,
+        recalled: Mapping[int, Experience] = NOTHING_KNOWN,
         lone_stages: frozenset[int] = frozenset(),
     ) -> None:
         self._graph = GraphState(graph)

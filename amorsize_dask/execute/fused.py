@@ -161,6 +161,17 @@ class Call:
         return self.body({key: node(values) for key, node in self.inputs})
 
 
+def find_leaves(node: Node) -> Iterator[Node]:
+    """Yield the nodes that one is made of, down to those made of no others."""
+    if isinstance(node, Chain | Subgraph):
+        for inner in node.nodes:
+            yield from find_leaves(inner)
+    elif isinstance(node, Call):
+        yield from find_leaves(node.body)
+    else:
+        yield node
+
+
 def _note(error: BaseException, key: Key, last: Key) -> None:
     if key != last:
         # An exception that takes no notes must still arrive as itself.

@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Iterator
 from typing import Any
 
-from amorsize_dask.execute.fused import Call, Chain, Subgraph
+from amorsize_dask.execute.fused import find_leaves
 from amorsize_dask.execute.graph import TaskGraph
 from amorsize_dask.execute.node import Node
 from amorsize_dask.execute.recipe import Piece
@@ -30,9 +30,7 @@ def fingerprint_stages(tasks: TaskGraph) -> dict[int, str]:
     graph = tasks.graph
     if graph.n_stages - len(graph.tail_stage) > MAX_STAGES:
         return {}
-    n = len(graph)
-    # The last that is written is the first.
-    firsts = dict(zip(reversed(tasks.stage_of), range(n - 1, -1, -1), strict=True))
+    firsts = _find_firsts(tasks)
     own = {
         number: ",".join(map(fingerprint_function, _functions(tasks.nodes[task])))
         for number, task in firsts.items()
@@ -49,14 +47,20 @@ def find_lone_stages(tasks: TaskGraph) -> frozenset[int]:
 
     They are those that seed the random numbers of a process, by their first tasks.
     """
-    n = len(tasks.graph)
-    firsts = dict(zip(reversed(tasks.stage_of), range(n - 1, -1, -1), strict=True))
+    firsts = _find_firsts(tasks)
     return frozenset(
         number
         for number, task in firsts.items()
         if number not in tasks.graph.caller_stages
         and any(map(seeds_globally, _functions(tasks.nodes[task])))
     )
+
+
+def _find_firsts(tasks: TaskGraph) -> dict[int, int]:
+    """Return the first task of each stage that has any."""
+    n = len(tasks.graph)
+    # The last that is written is the first.
+    return dict(zip(reversed(tasks.stage_of), range(n - 1, -1, -1), strict=True))
 
 
 def _needed(tasks: TaskGraph, task: int, own: dict[int, str]) -> set[str]:
@@ -69,14 +73,8 @@ def _digest(own: str, needed: list[str]) -> str:
 
 def _functions(node: Node) -> Iterator[Any]:
     """Yield what a node calls, and what it calls that with to be called in turn."""
-    if isinstance(node, Piece):
-        yield from filter(callable, node.recipe.constants)
-    elif isinstance(node, Chain | Subgraph):
-        for inner in node.nodes:
-            yield from _functions(inner)
-    elif isinstance(node, Call):
-        yield from _functions(node.body)
-    else:
-        function = getattr(node, "func", None)
-        if callable(function):
+    for leaf in find_leaves(node):
+        if isinstance(leaf, Piece):
+            yield from filter(callable, leaf.recipe.constants)
+        elif callable(function := getattr(leaf, "func", None)):
             yield function

@@ -10,7 +10,7 @@ from functools import partial
 from types import FunctionType, ModuleType
 from typing import Any
 
-from amorsize_dask.execute.fused import Call, Chain, Subgraph
+from amorsize_dask.execute.fused import find_leaves
 from amorsize_dask.execute.graph import TaskGraph
 from amorsize_dask.execute.node import Node
 from amorsize_dask.execute.recipe import Piece
@@ -45,15 +45,11 @@ def find_modules(tasks: TaskGraph) -> list[str]:
 
 def _parts(node: Node) -> Iterator[Any]:
     """Yield what a node is made of that has a module."""
-    if isinstance(node, Piece):
-        yield from node.recipe.constants
-    elif isinstance(node, Chain | Subgraph):
-        for inner in node.nodes:
-            yield from _parts(inner)
-    elif isinstance(node, Call):
-        yield from _parts(node.body)
-    else:
-        yield node
+    for leaf in find_leaves(node):
+        if isinstance(leaf, Piece):
+            yield from leaf.recipe.constants
+        else:
+            yield leaf
 
 
 def _modules(part: Any) -> Iterator[str]:

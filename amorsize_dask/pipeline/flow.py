@@ -124,7 +124,6 @@ class Flow:
         self._is_ordered = is_ordered
         self._max_items = max_items
         self._most_tasks = most_tasks
-        self._next = n_seen
         self._recipes: dict[tuple[int, tuple[bool, ...]], Recipe] = {}
         self._items: dict[int, Item] = {}
         # The paths of each task's items, and when it was added.
@@ -322,10 +321,10 @@ class Flow:
             return
         for value, n_bytes in self._reader.take(n, room_bytes):
             self._source_bytes += n_bytes
-            self._items[self._next] = Item(n_bytes=n_bytes)
-            self._pass_on(0, (self._next,), Value(value))
-            self._next += 1
+            number = self.n_seen
             self.n_seen += 1
+            self._items[number] = Item(n_bytes=n_bytes)
+            self._pass_on(0, (number,), Value(value))
 
     def _forget_source(self, paths: list[Path]) -> None:
         for path in paths:

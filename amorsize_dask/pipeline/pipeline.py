@@ -143,7 +143,7 @@ class Pipeline:
                     most_tasks=MAX_TASKS,
                 )
                 with self._scheduler.open_run(tasks, progress.known()) as execution:
-                    progress.begin(flow, execution.scheduling, self.stages)
+                    progress.begin(flow, execution.scheduling)
                     with closing(execution.stream(flow)) as results:
                         for result in results:
                             progress.n_out += 1
@@ -180,12 +180,8 @@ class _Progress:
         }
         return {number: seen for number, seen in found.items() if seen is not None}
 
-    def begin(
-        self, flow: Flow, scheduling: Scheduling, stages: tuple[Stage, ...]
-    ) -> None:
+    def begin(self, flow: Flow, scheduling: Scheduling) -> None:
         """Begin with a part of the run."""
-        for state, stage in zip(scheduling.stages, stages, strict=True):
-            state.n_at_once = stage.max_workers
         self._parts.append((flow, scheduling.stages))
 
     def end(self) -> None:
@@ -266,6 +262,11 @@ def _open_graph(stages: tuple[Stage, ...]) -> TaskGraph:
                 number: stage.lanes
                 for number, stage in enumerate(stages)
                 if stage.lanes is not None
+            },
+            stage_workers={
+                number: stage.max_workers
+                for number, stage in enumerate(stages)
+                if stage.max_workers is not None
             },
         ),
         keys=[],

@@ -9,14 +9,14 @@ from typing import Any
 
 from dask.base import compute
 
-from amorsize_dask.core.experience import Experience
+from amorsize_dask.core.experience import NOTHING_KNOWN, Experience
 from amorsize_dask.execute.graph import TaskGraph
 from amorsize_dask.execute.node import Key
 from amorsize_dask.execute.recipe import Cut, Piece, Recipe, Step
 from amorsize_dask.execute.stand_ins import call_each, gather
 from amorsize_dask.lowering import lower
 from amorsize_dask.measure.machine import measure_machine
-from amorsize_dask.scheduler import NOTHING_KNOWN, AmorsizeScheduler
+from amorsize_dask.scheduler import AmorsizeScheduler
 
 #: Pieces of a list for each core. Smaller: results come, and wait, in larger pieces;
 #: larger: each costs as much as many short calls.

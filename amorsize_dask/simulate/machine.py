@@ -36,7 +36,7 @@ from amorsize_dask.core.events import (
     WorkerLost,
     WorkerReady,
 )
-from amorsize_dask.core.experience import Experience
+from amorsize_dask.core.experience import NOTHING_KNOWN, Experience
 from amorsize_dask.core.graph import Graph
 from amorsize_dask.core.model import Decision, Lane, Limits, Machine
 from amorsize_dask.core.outcome import Outcome
@@ -58,7 +58,6 @@ SHORTEST_WATCH_S = 0.002
 SIZE_S = 0.0005
 
 _NO_LIMITS = Limits()
-_NOTHING_RECALLED: Mapping[int, Experience] = {}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -97,7 +96,7 @@ def simulate(
     *,
     n_warm: int = 0,
     faults: Faults = NO_FAULTS,
-    recalled: Mapping[int, Experience] = _NOTHING_RECALLED,
+    recalled: Mapping[int, Experience] = NOTHING_KNOWN,
 ) -> SimulatedRun:
     """Run a graph of simulated tasks on a simulated machine.
 

@@ -224,9 +224,11 @@ def test_no_more_workers_than_a_stage_allows(forced: Force) -> None:
             running -= 1
         return x
 
-    stage = Stage(count, max_workers=1)
-    assert list(Pipeline([stage], scheduler=forced("threads")).run(range(20)))
+    stage, scheduler = Stage(count, max_workers=1), forced("threads")
+    assert list(Pipeline([stage], scheduler=scheduler).run(range(20)))
     assert most == 1
+    # It was the user's word, and no worker has died.
+    assert "killed" not in str(scheduler.last_run)
 
 
 # -- what goes wrong ------------------------------------------------------------------
