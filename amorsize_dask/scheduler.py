@@ -39,7 +39,7 @@ from amorsize_dask.execute.identity import find_lone_stages
 from amorsize_dask.execute.loop import Execution
 from amorsize_dask.execute.node import Key
 from amorsize_dask.execute.pool import WorkerPool, live_processes
-from amorsize_dask.execute.preload import find_modules
+from amorsize_dask.execute.preload import find_modules, of_dask
 from amorsize_dask.execute.recollection import NO_RECOLLECTION, recollect
 from amorsize_dask.execute.record import RunRecord, make_record
 from amorsize_dask.execute.start_method import choose_start_method, has_processes
@@ -371,7 +371,7 @@ class AmorsizeScheduler:
         n_warm = self._pool.n_idle
         may_boot = not n_warm and Lane.PROCESSES in limits.allowed_lanes
         modules = find_modules(tasks) if may_boot else ()
-        machine, load = self._look_at_machine(modules)
+        machine, load = self._look_at_machine(of_dask(modules))
         recollection = recollect(tasks) if _remembers() else NO_RECOLLECTION
         scheduling = Scheduling(
             tasks.graph,

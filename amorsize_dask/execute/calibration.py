@@ -195,6 +195,6 @@ def echo_through(worker: ProcessWorker, data: bytes) -> bytes:
             channel.flush()
             for message in channel.receive():
                 kind, answer = load(message)
-                assert kind == "echo"
-                return bytes(answer)
+                if kind == "echo":
+                    return bytes(answer)
     raise ConnectionError("the worker does not answer")

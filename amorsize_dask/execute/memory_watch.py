@@ -54,9 +54,15 @@ class MemoryWatch:
         return max(0.0, self._next_s - self._clock())
 
     def take(self) -> list[Event]:
-        """Look if it is time, and return what is to be told of it."""
+        """Look if it is time, and return what is to be told of it.
+
+        Where no descriptor is left to look with, it is told at a later time.
+        """
         now = self._clock()
         if not self._is_on or now < self._next_s:
             return []
         self._next_s = now + LOOK_S
-        return [MemoryLeft(self._look())]
+        try:
+            return [MemoryLeft(self._look())]
+        except OSError:
+            return []

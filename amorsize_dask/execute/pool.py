@@ -1,7 +1,8 @@
 """The worker processes of a scheduler, kept between its runs.
 
 A run takes workers out and gives them back; two runs at the same time never share
-one. What comes back busy or dead is not kept.
+one. What comes back busy or dead is not kept. What comes back while it is still booting
+is: a run may be over before its workers are up, and the next one finds them ready.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from amorsize_dask.execute.launch import (
     hold_interrupts,
 )
 from amorsize_dask.execute.recipe import Sender
-from amorsize_dask.execute.wire import dump
+from amorsize_dask.execute.wire import dump, load
 
 #: How worker processes may be started.
 START_METHODS = ("forkserver", "spawn")
@@ -57,6 +58,8 @@ class ProcessWorker:
         Whether nothing was up then.
     has_imported : bool
         Whether there were modules to import before.
+    n_imports : int
+        How many requests to import something it has not answered yet.
     rss_bytes : int
         Its resident bytes when it was up.
     peak_rss_bytes : int
@@ -77,6 +80,7 @@ class ProcessWorker:
         self.ready_at = asked_at
         self.is_first = is_first
         self.has_imported = has_imported
+        self.n_imports = 0
         self.rss_bytes = 0
         self.peak_rss_bytes = 0
         self.was_ended = False
@@ -95,6 +99,25 @@ class ProcessWorker:
         if hasattr(os, "pidfd_open"):
             with suppress(OSError):  # an old kernel: the end of its pipe has to do
                 self.sentinel = os.pidfd_open(pid)
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether it can run a batch as soon as it gets one."""
+        return self.pid is not None and not self.n_imports
+
+    def ask_to_import(self, modules: Sequence[str]) -> None:
+        """Let it import something before it is taken to be ready."""
+        self.n_imports += 1
+        self.channel.send(dump(("import", modules)))
+
+    def hear(self) -> None:
+        """Take in what it has answered, if no run waits for that."""
+        for message in self.channel.receive():
+            kind, *content = load(message)
+            if kind == "ready":
+                self.set_up(*content)
+            elif kind == "imported":
+                self.n_imports -= 1
 
     def close(self) -> None:
         """Let go of it; if it is idle, it ends."""
@@ -170,16 +193,32 @@ class WorkerPool:
         )
         self._launcher: Launcher = kind(self._idle_s)
         self._idle: list[ProcessWorker] = []
+        self._booting: list[ProcessWorker] = []
         self._lent: set[ProcessWorker] = set()
 
     @property
     def n_idle(self) -> int:
         """How many workers are ready to be taken."""
-        return len(self._idle)
+        with self._lock:
+            self._hear()
+            return len(self._idle)
+
+    def _hear(self) -> None:
+        """See which of those that no run waits for have got up meanwhile."""
+        booting, self._booting = self._booting, []
+        for worker in booting:
+            worker.hear()
+            if not worker.channel.is_open:
+                worker.close()
+            elif worker.is_ready:
+                self._idle.append(worker)
+            else:
+                self._booting.append(worker)
 
     def take(self, n: int) -> list[ProcessWorker]:
         """Take out up to `n` workers that are up and idle."""
         with self._lock:
+            self._hear()
             taken: list[ProcessWorker] = []
             while self._idle and len(taken) < n:
                 worker = self._idle.pop()
@@ -192,6 +231,8 @@ class WorkerPool:
 
     def boot(self, n: int, modules: Sequence[str] = ()) -> list[ProcessWorker]:
         """Start `n` workers in the background.
+
+        Those that are booting, and that no run waits for, are among them.
 
         Parameters
         ----------
@@ -207,9 +248,9 @@ class WorkerPool:
             If the system won't; those that were started end when they are up.
         """
         with hold_interrupts(), self._lock:
-            booted: list[ProcessWorker] = []
+            booted, self._booting = self._booting[:n], self._booting[n:]
             try:
-                for _ in range(n):
+                for _ in range(n - len(booted)):
                     is_first = not (booted or self.pids())
                     asked_at = perf_counter()
                     worker = ProcessWorker(
@@ -254,16 +295,17 @@ class WorkerPool:
             worker.retire()
 
     def give_back(self, worker: ProcessWorker) -> None:
-        """Put a worker back that is up, or kill it if it isn't idle."""
+        """Put a worker back that is up or booting, or kill it if it is busy."""
         with self._lock:
             # Otherwise the pool was closed while it was taken out.
             is_known = worker in self._lent
             self._lent.discard(worker)
-            is_idle = worker.pid is not None and not worker.batches
-            if not (is_known and is_idle and worker.channel.is_open):
+            if not is_known or worker.batches or not worker.channel.is_open:
                 worker.kill()
-            else:
+            elif worker.is_ready:
                 self._idle.append(worker)
+            else:
+                self._booting.append(worker)
 
     def note_folders(self, folders: Sequence[str]) -> None:
         """Say which folders a run has, to be removed if this process is killed."""
@@ -271,7 +313,7 @@ class WorkerPool:
 
     def pids(self) -> set[int]:
         """Return all processes that this pool keeps running."""
-        workers = [*self._idle, *self._lent]
+        workers = [*self._idle, *self._booting, *self._lent]
         pids = {worker.pid for worker in workers if worker.pid is not None}
         return pids | self._launcher.pids()
 
@@ -282,11 +324,12 @@ class WorkerPool:
         couldn't if they were closed here.
         """
         with self._lock:
-            for worker in self._idle:
+            for worker in (*self._idle, *self._booting):
                 worker.kill()
             for worker in self._lent:
                 worker.end()
             self._idle.clear()
+            self._booting.clear()
             self._lent.clear()
             self._launcher.close()
 
@@ -304,7 +347,7 @@ def _forget_all() -> None:
     # In a process that the user has forked, the workers are its parent's.
     for pool in _pools:
         pool._lock = threading.Lock()
-        for worker in (*pool._idle, *pool._lent):
+        for worker in (*pool._idle, *pool._booting, *pool._lent):
             worker.close()
         pool._launcher.forget()
         pool._forget()

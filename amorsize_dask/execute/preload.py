@@ -1,11 +1,14 @@
-"""Which of Dask's modules the tasks of a run need, to be imported once for all workers.
+"""Which modules the tasks of a run need, to be imported before workers get any.
 
-Most need none, and then workers are up in a fraction of the time.
+Of Dask's most need none, and then workers are up in a fraction of the time; those that
+are needed are imported once for all. The user's own each worker imports for itself,
+while the caller goes on working: a first batch would wait for them, and no one could
+do its tasks meanwhile.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import partial
 from types import FunctionType, ModuleType
 from typing import Any
@@ -21,7 +24,7 @@ N_LOOKED = 64
 
 
 def find_modules(tasks: TaskGraph) -> list[str]:
-    """Return modules of Dask that workers will need, as far as a look tells.
+    """Return modules that workers will need, as far as a look tells.
 
     Parameters
     ----------
@@ -40,7 +43,12 @@ def find_modules(tasks: TaskGraph) -> list[str]:
         for part in _parts(node)
         for name in _modules(part)
     }
-    return sorted(name for name in found if name.split(".")[0] == "dask")
+    return sorted(found - {"__main__", "builtins"})
+
+
+def of_dask(modules: Sequence[str]) -> list[str]:
+    """Return those of some modules that are Dask's."""
+    return [name for name in modules if name.split(".")[0] == "dask"]
 
 
 def _parts(node: Node) -> Iterator[Any]:
@@ -58,7 +66,7 @@ def _modules(part: Any) -> Iterator[str]:
         part = part.func
     for owner in (part, type(part)):
         module = getattr(owner, "__module__", None)
-        if isinstance(module, str):
+        if isinstance(module, str) and not _is_by_value(owner):
             yield module
     if isinstance(part, FunctionType):
         for value in _globals_that_travel(part):
@@ -69,7 +77,12 @@ def _modules(part: Any) -> Iterator[str]:
 def _globals_that_travel(function: FunctionType) -> list[Any]:
     """Return the globals that come with a function, by value or with its module."""
     known = function.__globals__
-    is_by_value = function.__module__ == "__main__" or "<" in function.__qualname__
-    if not is_by_value:
+    if not _is_by_value(function):
         return list(known.values())
     return [known[name] for name in function.__code__.co_names if name in known]
+
+
+def _is_by_value(owner: Any) -> bool:
+    """Whether a function or class travels whole, so that its module isn't needed."""
+    name = getattr(owner, "__qualname__", "")
+    return owner.__module__ == "__main__" or "<" in name

@@ -20,13 +20,14 @@ from amorsize_dask.core.events import (
 from amorsize_dask.core.model import Lane
 from amorsize_dask.core.outcome import Outcome
 from amorsize_dask.errors import TaskTimeoutError, WorkerStartError
-from amorsize_dask.execute.answer import Report, read_answer
+from amorsize_dask.execute.answer import CaughtWarning, Report, read_answer
 from amorsize_dask.execute.caller_state import dump_caller_state
 from amorsize_dask.execute.deadlines import Deadlines
 from amorsize_dask.execute.failure import load_failure
 from amorsize_dask.execute.losses import Losses
 from amorsize_dask.execute.node import Key
 from amorsize_dask.execute.pool import ProcessWorker, WorkerPool
+from amorsize_dask.execute.preload import of_dask
 from amorsize_dask.execute.recipe import Recipe, Sender
 from amorsize_dask.execute.spool import Spooled, SpoolPlace, is_large
 from amorsize_dask.execute.store import Store
@@ -113,7 +114,7 @@ class ProcessLane:
         """Take workers from the pool, and boot those that it hasn't."""
         warm = self._pool.take(len(numbers))
         try:
-            cold = self._pool.boot(len(numbers) - len(warm), self._modules)
+            cold = self._pool.boot(len(numbers) - len(warm), of_dask(self._modules))
         except WorkerStartError as error:
             for worker in warm:
                 self._pool.give_back(worker)
@@ -122,6 +123,13 @@ class ProcessLane:
             worker.sender = Sender()
             self._workers[number] = worker
             self._watch(number, worker)
+        if self._modules:
+            # Before they get anything to do: it would wait for that.
+            for number in numbers[len(warm) :]:
+                worker = self._workers[number]
+                self._send_state(worker)
+                worker.ask_to_import(self._modules)
+                self._mind_writing(number, worker)
         return [WorkerReady(number) for number in numbers[: len(warm)]]
 
     def give(self, number: int, tasks: list[int]) -> list[Event]:
@@ -249,7 +257,11 @@ class ProcessLane:
                     worker.sentinel, selectors.EVENT_READ, Tag(number, True)
                 )
             self._ready(worker)
-            return [WorkerReady(number)]
+            return [WorkerReady(number)] if worker.is_ready else []
+        if kind == "imported":
+            _warn(content[0])
+            worker.n_imports -= 1
+            return [WorkerReady(number)] if worker.is_ready else []
         if kind == "loaded":
             self._deadlines.note_loaded(number)
             return []
@@ -273,9 +285,7 @@ class ProcessLane:
         self.peak_rss_bytes[number] = max(
             self.peak_rss_bytes.get(number, 0), report.peak_rss_bytes
         )
-        for category, text, filename, lineno in report.warnings:
-            warned = _warned.setdefault(filename, {})
-            warnings.warn_explicit(text, category, filename, lineno, registry=warned)
+        _warn(report.warnings)
         events: list[Event] = []
         if report.unloadable is not None:
             events.append(Unshippable(number, tasks, "result", report.unloadable))
@@ -361,6 +371,13 @@ class ProcessLane:
         if worker.channel.wants_to_write:
             mask |= selectors.EVENT_WRITE
         self._selector.modify(worker.channel, mask, Tag(number, False))
+
+
+def _warn(caught: Sequence[CaughtWarning]) -> None:
+    """Give the warnings of a worker, as this process's filters will have them."""
+    for category, text, filename, lineno in caught:
+        warned = _warned.setdefault(filename, {})
+        warnings.warn_explicit(text, category, filename, lineno, registry=warned)
 
 
 #: For each file what Python keeps in a module's ``__warningregistry__``: otherwise a

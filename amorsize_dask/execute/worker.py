@@ -6,6 +6,7 @@ imports little: NumPy, Dask and `distributed` only come with a task that needs t
 What the caller sends, and what is answered; each is a pickle, its buffers beside it::
 
     ("state", WorkerState)      -
+    ("import", names)           ("imported", what was warned of)
     ("echo", bytes)             the same bytes
     ("end",)                    -
     ("run", RunHead) + tasks    ("loaded",), if asked for, and
@@ -125,6 +126,20 @@ def preload(modules: Sequence[str]) -> None:
             import_module(module)
 
 
+def import_all(modules: Sequence[str]) -> list[CaughtWarning]:
+    """Import what tasks are going to need; return what was warned of.
+
+    What can't be imported fails again when a task needs it, and is told then.
+    """
+    caught = _Caught()
+    with _warnings_noted(caught):
+        for module in modules:
+            with suppress(BaseException):
+                import_module(module)
+    flush()
+    return caught.found
+
+
 def serve(channel: WorkerChannel, idle_s: float | None) -> None:
     """Answer messages until the pipe closes or is silent for `idle_s` seconds."""
     global _place
@@ -146,6 +161,8 @@ def serve(channel: WorkerChannel, idle_s: float | None) -> None:
                 elif kind == "state":
                     apply_state(rest[0])
                     folder = _find_folder()
+                elif kind == "import":
+                    channel.send(dump(("imported", import_all(rest[0]))))
                 elif kind == "end":
                     return
                 else:

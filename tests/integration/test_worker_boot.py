@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import sys
+import time
+import warnings
+from collections.abc import Callable, Iterator
+from types import ModuleType
 from typing import Any
 
 import dask
 import dask.bag as db
 import pytest
+import slow_module
 
 from amorsize_dask import AmorsizeScheduler
+from amorsize_dask.execute.pool import live_processes
 from amorsize_dask.execute.start_method import choose_start_method
 
 
@@ -21,6 +27,13 @@ def scheduler(request: pytest.FixtureRequest) -> Iterator[AmorsizeScheduler]:
     ):
         assert choose_start_method(request.param) == request.param
         yield made
+
+
+def wait_until(condition: Callable[[], bool]) -> None:
+    end = time.monotonic() + 60
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.01)
 
 
 def make_tasks() -> dict[str, Any]:
@@ -79,3 +92,60 @@ def test_what_tasks_are_seen_to_need_comes_first(scheduler: AmorsizeScheduler) -
     with dask.config.set({"amorsize-test.depth": 5}):
         assert run(scheduler, use, "amorsize-test.depth") == 5
     assert run(scheduler, tasks["is_loaded"], "dask")
+
+
+def test_the_caller_works_while_workers_import(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """What takes long to import keeps a worker from getting up, and no one waits."""
+    n = 600
+    with AmorsizeScheduler(lanes=("inline", "processes"), max_workers=2) as scheduler:
+        monkeypatch.setenv("SLOW_MODULE_S", "60")
+        for _ in range(2):  # the second run finds workers that aren't ready either
+            bag = db.from_sequence(range(n), npartitions=n).map(slow_module.spin)
+            assert bag.compute(scheduler=scheduler) == list(range(n))
+            assert scheduler.last_run is not None
+            assert scheduler.last_run.lanes["inline"].n_tasks >= n
+            assert "processes" not in scheduler.last_run.lanes
+            assert scheduler.n_idle_workers == 0
+
+
+def test_workers_that_a_run_does_not_wait_for_serve_the_next(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """They are up by then, have imported what tasks need, and aren't booted anew."""
+    n = 600
+    with AmorsizeScheduler(lanes=("inline", "processes"), max_workers=2) as scheduler:
+        monkeypatch.setenv("SLOW_MODULE_S", "2")
+        bag = db.from_sequence(range(n), npartitions=n).map(slow_module.spin)
+        assert bag.compute(scheduler=scheduler) == list(range(n))
+        wait_until(lambda: scheduler.n_idle_workers == 2)
+        pids = live_processes()
+        bag = db.from_sequence(range(n), npartitions=n).map(slow_module.spin)
+        assert bag.compute(scheduler=scheduler) == list(range(n))
+        assert scheduler.last_run is not None
+        assert scheduler.last_run.lanes["processes"].n_tasks > n / 2
+        assert live_processes() == pids
+
+
+def test_what_warns_when_it_is_imported(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The caller sees the warning, once."""
+    monkeypatch.setenv("SLOW_MODULE_S", "0.01")
+    bag = db.from_sequence(range(8), npartitions=8).map(slow_module.spin)
+    with (
+        AmorsizeScheduler(lanes=("processes",), max_workers=2) as scheduler,
+        warnings.catch_warnings(record=True) as caught,
+    ):
+        warnings.simplefilter("default")
+        assert bag.compute(scheduler=scheduler) == list(range(8))
+    assert [str(warning.message) for warning in caught] == ["slow to import"]
+
+
+def test_what_workers_cannot_import(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It keeps no worker from getting up: functions of such a module travel whole."""
+    module = ModuleType("made_up_here")
+    exec("def double(x):\n    return 2 * x\n", module.__dict__)
+    monkeypatch.setitem(sys.modules, "made_up_here", module)
+    bag = db.from_sequence(range(8), npartitions=8).map(module.double)
+    with AmorsizeScheduler(lanes=("processes",), max_workers=1) as scheduler:
+        assert bag.compute(scheduler=scheduler) == list(range(0, 16, 2))

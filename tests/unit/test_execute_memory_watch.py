@@ -49,6 +49,26 @@ def test_looks_no_oftener_than_said() -> None:
     assert clock.left_bytes == 800
 
 
+def test_looks_later_if_it_cannot_look_now() -> None:
+    """A caller that may open no more files isn't ended by the look."""
+    clock = Clock()
+    budget = Budget(GraphState(staged([0])), 1000, may_spill_wanted=True)
+    looks = iter([OSError(24, "Too many open files"), 700])
+
+    def look() -> int:
+        found = next(looks)
+        if isinstance(found, OSError):
+            raise found
+        return found
+
+    watch = MemoryWatch(budget, is_on=True, look=look, clock=clock.read)
+    clock.now_s += 1.01 * LOOK_S
+    assert watch.take() == []
+    assert watch.take() == []
+    clock.now_s += 1.01 * LOOK_S
+    assert watch.take() == [MemoryLeft(700)]
+
+
 def test_wakes_only_for_what_may_come_back() -> None:
     """While nothing is missing there is no need to look between two events."""
     clock, budget, watch = make(is_on=True)

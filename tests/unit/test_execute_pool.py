@@ -744,19 +744,56 @@ def test_program_that_a_closed_pipe_ends() -> None:
     assert finish(run_script(SIGPIPE)) == "8 16\n"
 
 
-def test_workers_that_no_one_waits_for(
+def test_workers_that_come_back_while_they_boot(
     make_pool: MakePool, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    """Workers that a run gave back while they booted end without a word."""
+    """They are kept: who wants workers next gets these, up or not."""
     pool = make_pool()
     [first] = boot(pool, 1)
+    booting = pool.boot(3)
+    for one in booting:
+        pool.give_back(one)
+    [again] = pool.boot(1)
+    assert again in booting
+    pool.give_back(again)
+    wait_until(lambda: pool.n_idle == 3)
+    taken = pool.take(5)
+    assert set(taken) == set(booting)
+    for one in (first, *taken):
+        assert call(one, pow, 2, 3) == 8
+    for one in taken:
+        pool.give_back(one)
+    assert len(workers_of(pool)) == 4
+    assert capfd.readouterr() == ("", "")
+
+
+def test_workers_that_end_before_anyone_has_heard_of_them(
+    make_pool: MakePool, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """A worker that no run has waited for ends by itself like any idle one."""
+    pool = make_pool(0.05)
     before = children()
-    for booting in pool.boot(2):
-        pool.give_back(booting)
-    [last] = boot(pool, 1)
-    assert last.pid is not None
-    wait_until(lambda: children() == before | {last.pid})
-    assert call(first, pow, 2, 3) == 8
+    for one in pool.boot(2):
+        pool.give_back(one)
+    wait_until(lambda: not pool._booting or children() == before)
+    wait_until(lambda: pool.take(2) == [] and not pool._booting)
+    wait_until(lambda: children() == before)
+    assert capfd.readouterr() == ("", "")
+
+
+def test_pool_that_is_closed_while_workers_boot(
+    make_pool: MakePool, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """They end without a word, and no one gets them any more."""
+    pool = make_pool()
+    before = children()
+    for one in pool.boot(2):
+        pool.give_back(one)
+    pool.close()
+    assert pool.n_idle == 0
+    wait_until(lambda: children() == before)
+    [booted] = boot(pool, 1)
+    assert call(booted, pow, 2, 3) == 8
     assert capfd.readouterr() == ("", "")
 
 

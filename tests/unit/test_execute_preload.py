@@ -13,13 +13,13 @@ from dask import delayed
 from dask._task_spec import Task
 from worker_tasks import recurse
 
-from amorsize_dask.execute.preload import N_LOOKED, find_modules
+from amorsize_dask.execute.preload import N_LOOKED, find_modules, of_dask
 from amorsize_dask.lowering import lower, read
 
 
 def find_in(collection: Any) -> list[str]:
     graph = collection.__dask_graph__()
-    return find_modules(read(graph, collection.__dask_keys__()))
+    return of_dask(find_modules(read(graph, collection.__dask_keys__())))
 
 
 def use_dask(x: int) -> Any:
