@@ -154,9 +154,11 @@ def _describe_descriptors() -> str:
     return ", ".join(sorted(names))
 
 
-def _expect_nothing_new(before: Leftovers, *, with_descriptors: bool) -> None:
+def _expect_nothing_new(
+    before: Leftovers, with_descriptors: Callable[[], bool] = lambda: True
+) -> None:
     end = time.monotonic() + GRACE_S
-    while found := look().since(before, with_descriptors=with_descriptors):
+    while found := look().since(before, with_descriptors=with_descriptors()):
         if time.monotonic() > end:
             pytest.fail(f"left behind: {'; '.join(found)}")
         time.sleep(0.01)
@@ -174,7 +176,7 @@ def _module_leaves_nothing() -> Iterator[None]:
         from amorsize_dask import amorsize_scheduler
 
         amorsize_scheduler.close()
-    _expect_nothing_new(before, with_descriptors=True)
+    _expect_nothing_new(before)
 
 
 @pytest.fixture(autouse=True)
@@ -182,11 +184,12 @@ def _test_leaves_nothing(_module_leaves_nothing: None) -> Iterator[None]:
     """Fail a test that leaves a process, thread, descriptor or spool file behind.
 
     Workers of open schedulers stay, that is what they are for. Each holds descriptors,
-    so these are only compared if no worker came or went.
+    so these are only compared if no worker came or went; one that is booting is known
+    once it is up.
     """
     workers, before = live_processes(), look()
     yield
-    _expect_nothing_new(before, with_descriptors=live_processes() == workers)
+    _expect_nothing_new(before, lambda: live_processes() == workers)
 
 
 @pytest.fixture(scope="module")

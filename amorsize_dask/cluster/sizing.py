@@ -18,8 +18,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from math import ceil
 
-from amorsize_dask.core.cost import GIL_HANDOVER, rounds_s, usable_cores
-from amorsize_dask.core.model import Limits, Machine, Workload
+from amorsize_dask.core.cost import rounds_s, usable_cores
+from amorsize_dask.core.model import GIL_HANDOVER, Limits, Machine, Workload
 from amorsize_dask.core.placement import (
     MAX_WAITING_THREADS,
     MOST_ROUNDS,

@@ -49,11 +49,6 @@ from math import ceil, inf
 from amorsize_dask.core.batching import choose_batch_size
 from amorsize_dask.core.model import Costs, Lane, Machine, Prediction, Workload
 
-#: Share by which tasks get slower that compete for the GIL. Smaller: threads are taken
-#: for tasks that hold it nine tenths of the time, and gain nothing; larger: tasks that
-#: hold it half of the time get processes, and pay for the transfer.
-GIL_HANDOVER = 0.1
-
 
 def predict(
     workload: Workload,
@@ -140,7 +135,7 @@ def _predict_threads(
     dispatch_s = costs.hand_off_s / choose_batch_size(
         n_tasks, n, mean_s, costs.hand_off_s, target_batch_s
     )
-    handover = GIL_HANDOVER if n > 1 else 0.0
+    handover = workload.gil_handover if n > 1 else 0.0
     start_s = max(0, n - n_up) * costs.thread_start_s + n * costs.hand_off_s
     return start_s + max(
         rounds_s(n_tasks, n, mean_s + dispatch_s, workload.std_s),

@@ -19,6 +19,7 @@ from amorsize_dask.core.graph import GraphState
 from amorsize_dask.core.model import Lane, Limits, Machine
 from amorsize_dask.core.placing import Placing
 from amorsize_dask.core.stage import Stage
+from amorsize_dask.core.statistics import SHARED_S
 from amorsize_dask.core.workers import MAX_DEPTH, MOST_DEPTH, Workers
 
 #: Seconds of work that the caller takes at once. Smaller: a hand-over every few tasks;
@@ -328,14 +329,19 @@ class Feeding:
         if number in self._placing.unwatched:
             # There are going to be more of them.
             n_workers = self._machine.n_cores
+        # Each may have that many batches of this size.
+        n_sharing = MAX_DEPTH * max(1, n_workers)
+        target_s = self._limits.target_batch_s
+        if lane is Lane.THREADS and not stage.statistics.is_sharing_known:
+            # Until it has shown whether they are in each other's way.
+            target_s = min(target_s, SHARED_S / n_sharing)
         n = self._cap(
             choose_batch_size(
                 self._graph.n_items_ready[number],
-                # Each may have that many batches of this size.
-                MAX_DEPTH * max(1, n_workers),
+                n_sharing,
                 stage.statistics.mean_s,
                 costs.hand_off_s if lane is Lane.THREADS else costs.round_trip_s,
-                self._limits.target_batch_s,
+                target_s,
             )
         )
         if stage.suspects:

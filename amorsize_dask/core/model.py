@@ -114,6 +114,12 @@ class Limits:
             )
 
 
+#: Share by which tasks get slower that compete for the GIL. Smaller: threads are taken
+#: for tasks that hold it nine tenths of the time, and gain nothing; larger: tasks that
+#: hold it half of the time get processes, and pay for the transfer.
+GIL_HANDOVER = 0.1
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Workload:
     """A stage's work that is left, as far as it has been measured."""
@@ -128,6 +134,8 @@ class Workload:
     cpu_fraction: float = 1.0
     #: Share of a task's seconds in which it holds the GIL, 0 to `cpu_fraction`.
     gil_fraction: float = 1.0
+    #: Share by which tasks get slower that compete for the GIL.
+    gil_handover: float = GIL_HANDOVER
     #: Of `mean_s`, seconds in which it may have waited for others in the caller.
     crowded_s: float = 0.0
     #: Bytes that go to a task and come back from it, pickled.

@@ -115,6 +115,7 @@ class Scheduling:
             limits,
             n_warm,
         )
+        self._n_cores = machine.n_cores
         self._retiring = Retiring(limit_bytes, machine.costs.boot_next_s)
         self.n_retired = 0
         self._n_lost_at_boot = 0
@@ -229,6 +230,8 @@ class Scheduling:
             self._placing.expect(number, n)
 
     def _finish_batch(self, event: BatchDone) -> None:
+        n_threads = self._workers.count_busy(Lane.THREADS)
+        n_threads += not self._workers.side_is_idle
         batch = self._workers.finish(event.worker)
         lane = self._lane_of(event.worker, batch)
         self.budget.end(event.worker)
@@ -253,6 +256,11 @@ class Scheduling:
                 stage.statistics.add(
                     outcomes, lane, n_items=n_done, is_crowded=is_crowded
                 )
+                is_shared = lane is Lane.THREADS and event.worker != SIDE
+                if is_shared and stage.statistics.add_shared(
+                    outcomes, n_done, n_threads, self._n_cores
+                ):
+                    stage.next_look = 0
                 mean_bytes = stage.statistics.out_bytes * n_done / len(outcomes)
                 self.budget.hold(number, outcomes, mean_bytes)
             if stage.suspects:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from amorsize_dask.core.experience import Experience
-from amorsize_dask.core.model import Lane, Workload
+from amorsize_dask.core.model import GIL_HANDOVER, Lane, Workload
 from amorsize_dask.core.outcome import Outcome
 
 #: Tasks over which means are taken: older ones fade. Smaller: noise moves work
@@ -32,6 +32,17 @@ STALE_FACTOR = 3.0
 STALE_S = 20e-6
 
 
+#: Seconds of tasks in threads that show whether threads help. Smaller: one that others
+#: have held up moves a stage; larger: threads that are in each other's way stay so for
+#: longer.
+SHARED_S = 0.05
+
+#: Share of the speed that each of several threads keeps if they aren't in each other's
+#: way. Smaller: a stage stays in threads that gain half of what was predicted; larger:
+#: noise moves stages out of threads.
+FREE_FRACTION = 0.75
+
+
 class StageStatistics:
     """Fading means of the outcomes of one stage.
 
@@ -48,12 +59,18 @@ class StageStatistics:
         "_glimpse_crowded_s",
         "_glimpse_s",
         "_in_bytes",
+        "_is_hindered",
         "_mean_s",
         "_measured_peak_bytes",
         "_n_items_counted",
         "_n_items_cpu",
         "_n_items_sized",
         "_recalled",
+        "_shared_n",
+        "_shared_s",
+        "_sharing_items",
+        "_sharing_n",
+        "_sharing_s",
         "_variance",
         "gil_fraction",
         "n_by_lane",
@@ -90,6 +107,11 @@ class StageStatistics:
         # the others in which it computed, while it was watched.
         self._crowded_s = 0.0
         self._alone_cpu_fraction = 1.0
+        # Of tasks beside others in threads: their seconds, their items, and for each
+        # the threads that were busy; and the means of the last ones.
+        self._sharing_s, self._sharing_items, self._sharing_n = 0.0, 0, 0
+        self._shared_s = self._shared_n = 0.0
+        self._is_hindered = False
         self._in_bytes = 0.0
         self._glimpse_s = 0.0
         self._glimpse_cpu_fraction = 1.0
@@ -196,6 +218,69 @@ class StageStatistics:
                 )
         self._crowded_s += weight * (crowded_s / n_items - self._crowded_s)
 
+    def add_shared(
+        self, outcomes: Sequence[Outcome], n_items: int, n_threads: int, n_cores: int
+    ) -> bool:
+        """Look whether threads help each other or are in each other's way.
+
+        A task that lets go of the GIL for moments seems to leave it free to one that
+        watches it alone. Beside others like it, each such moment may cost it several
+        milliseconds until it has the GIL again.
+
+        Parameters
+        ----------
+        outcomes : sequence of Outcome
+            Tasks that have finished in a thread.
+        n_items : int
+            Items that they had.
+        n_threads : int
+            Threads that were busy then, this one included.
+        n_cores : int
+            Cores for them.
+
+        Returns
+        -------
+        bool
+            Whether there is news.
+        """
+        if n_threads < 2:
+            return False
+        self._sharing_s += sum(out.seconds for out in outcomes)
+        self._sharing_items += n_items
+        # Threads beyond the cores can't help.
+        self._sharing_n += n_items * min(n_threads, n_cores)
+        if self._sharing_s < SHARED_S:
+            return False
+        needed = self._gil_need
+        self._shared_s = self._sharing_s / self._sharing_items
+        self._shared_n = self._sharing_n / self._sharing_items
+        self._sharing_s, self._sharing_items, self._sharing_n = 0.0, 0, 0
+        self._is_hindered = 0 < self._mean_s < FREE_FRACTION * self._shared_s
+        return needed != self._gil_need
+
+    @property
+    def is_sharing_known(self) -> bool:
+        """Whether threads have shown what they do to each other, or it doesn't matter.
+
+        Waiting for the GIL is lost among other waiting.
+        """
+        return self._shared_s > 0 or self.cpu_fraction < 0.5
+
+    @property
+    def _gil_need(self) -> float:
+        """Seconds for which a second of work needs the GIL, going by what threads did.
+
+        Of ``k`` threads each took ``s`` seconds for what takes one alone ``t``: an item
+        every ``s / k`` seconds. If they were in each other's way, that is the limit.
+        Items of a tail may take longer by themselves, which shows when one of them runs
+        alone: then it is less. 0 if there is nothing to tell.
+        """
+        if not self._is_hindered or self.cpu_fraction < 0.5:
+            return 0.0
+        if self._shared_s <= self._mean_s:
+            return 0.0
+        return self._shared_s / self._shared_n / self._mean_s
+
     def _add_sizes(self, outcomes: Sequence[Outcome], n_items_a_task: float) -> None:
         sizes = [out.out_bytes for out in outcomes if out.out_bytes is not None]
         if sizes:
@@ -234,7 +319,7 @@ class StageStatistics:
             mean_s=max(0.0, self._mean_s - self._crowded_s),
             std_s=workload.std_s,
             cpu_fraction=workload.cpu_fraction,
-            gil_fraction=self.gil_fraction,
+            gil_fraction=None if self.gil_fraction is None else workload.gil_fraction,
             in_bytes=self._in_bytes,
             out_bytes=self.out_bytes,
             peak_bytes=self.peak_bytes,
@@ -277,6 +362,8 @@ class StageStatistics:
         self._variance = self._crowded_s = 0.0
         self.n_counted = self._n_items_counted = self._n_items_cpu = 1
         self.gil_fraction = None
+        self._shared_s = 0.0
+        self._is_hindered = False
         self.out_bytes = 0.0
         self._n_items_sized = 0
 
@@ -340,13 +427,21 @@ class StageStatistics:
         is_spread_known = self.n_counted > 1
         std_s = self._variance**0.5 if is_spread_known else FIRST_SPREAD * mean_s
         cpu_fraction = self.cpu_fraction
-        gil_fraction = cpu_fraction if self.gil_fraction is None else self.gil_fraction
+        gil_fraction, handover = cpu_fraction, GIL_HANDOVER
+        if self.gil_fraction is not None:
+            gil_fraction = min(self.gil_fraction, cpu_fraction)
+        need = self._gil_need
+        if need:
+            held = need / (1 + GIL_HANDOVER)
+            gil_fraction = min(cpu_fraction, max(gil_fraction, held))
+            handover = max(GIL_HANDOVER, need / gil_fraction - 1)
         return Workload(
             n_tasks=n_tasks,
             mean_s=mean_s,
             std_s=std_s,
             cpu_fraction=cpu_fraction,
-            gil_fraction=min(gil_fraction, cpu_fraction),
+            gil_fraction=gil_fraction,
+            gil_handover=handover,
             crowded_s=self._with_glimpse(self._crowded_s, 2 * self._glimpse_crowded_s),
             in_bytes=self._in_bytes,
             out_bytes=self.out_bytes,

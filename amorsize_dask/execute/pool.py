@@ -182,7 +182,7 @@ class WorkerPool:
             raise ArgumentError("start_method", start_method, expected)
         self._start_method = start_method
         self._idle_s = idle_s
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         self._forget()
         _pools.add(self)
 
@@ -313,7 +313,9 @@ class WorkerPool:
 
     def pids(self) -> set[int]:
         """Return all processes that this pool keeps running."""
-        workers = [*self._idle, *self._booting, *self._lent]
+        with self._lock:
+            self._hear()
+            workers = [*self._idle, *self._booting, *self._lent]
         pids = {worker.pid for worker in workers if worker.pid is not None}
         return pids | self._launcher.pids()
 
@@ -346,7 +348,7 @@ def live_processes() -> set[int]:
 def _forget_all() -> None:
     # In a process that the user has forked, the workers are its parent's.
     for pool in _pools:
-        pool._lock = threading.Lock()
+        pool._lock = threading.RLock()
         for worker in (*pool._idle, *pool._booting, *pool._lent):
             worker.close()
         pool._launcher.forget()

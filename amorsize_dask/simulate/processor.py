@@ -14,7 +14,7 @@ from heapq import heappop, heappush
 from itertools import count
 from math import inf
 
-from amorsize_dask.core.cost import GIL_HANDOVER
+from amorsize_dask.core.model import GIL_HANDOVER
 
 
 class Job:

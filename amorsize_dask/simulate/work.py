@@ -21,6 +21,9 @@ class SimulatedTask(NamedTuple):
     cpu_fraction: float = 1.0
     #: Share of these in which it holds the GIL, 0 to `cpu_fraction`.
     gil_fraction: float = 1.0
+    #: Share of these seconds with the GIL that one who watches notices, 0 to 1; less
+    #: than 1 if the task lets go of it often and for moments.
+    shown_fraction: float = 1.0
     #: Bytes that go to it and come back from it, pickled.
     in_bytes: int = 0
     out_bytes: int = 0

@@ -110,6 +110,7 @@ class SimulatedWorker:
         self._running: SimulatedTask | None = None
         self._batch_start_s = self._task_start_s = 0.0
         self._cpu_s = self._gil_start_s = 0.0
+        self._shown_fraction = 1.0
 
     @property
     def is_busy(self) -> bool:
@@ -143,7 +144,7 @@ class SimulatedWorker:
             return 0.0, 0.0
         cpu_s = self._cpu_s + (self._cpu_of(self._job) if self._job else 0.0)
         gil_s = self._processor.gil_held_s - self._gil_start_s
-        return cpu_s / seconds, gil_s / seconds
+        return cpu_s / seconds, self._shown_fraction * gil_s / seconds
 
     def kill(self) -> None:
         """End it at once; what it had is lost."""
@@ -160,6 +161,7 @@ class SimulatedWorker:
         self._batch_start_s = self._processor.now_s
         self._cpu_s = 0.0
         self._gil_start_s = self._processor.gil_held_s
+        self._shown_fraction = self._tasks[self._batches[0][0]].shown_fraction
         self._outcomes = []
         self._start(self._processor.timers, self._latency_s, self._begin_task)
 

@@ -93,6 +93,49 @@ def test_threads_do_not_count_where_better_is_known() -> None:
     assert counted(Outcome(0, 5.0), lane=Lane.THREADS).workload(1).mean_s == 5.0
 
 
+def in_threads(statistics: StageStatistics, seconds: float, n_threads: int = 4) -> bool:
+    outcomes = [Outcome(9, seconds, 0.1)]
+    return statistics.add_shared(outcomes, 1, n_threads, 4)
+
+
+def test_threads_that_hold_each_other_up() -> None:
+    """What a watch has missed of the GIL shows once several threads want it."""
+    statistics = counted(Outcome(0, 0.1, 0.1))
+    statistics.watch(0.2, 1.0)
+    assert in_threads(statistics, 0.4)
+    workload = statistics.workload(1)
+    # Four threads, and each takes four times as long: one second of work a second.
+    assert workload.gil_fraction * (1 + workload.gil_handover) == pytest.approx(1.0)
+    assert in_threads(statistics, 1.0)
+    workload = statistics.workload(1)
+    assert workload.gil_fraction == 1.0
+    assert workload.gil_handover == pytest.approx(1.5)
+    assert statistics.experience() is not None
+    assert statistics.experience().gil_fraction == 1.0
+
+
+def test_threads_that_do_not_hold_each_other_up() -> None:
+    """A little slower is no reason, nor is one thread, nor are tasks that wait."""
+    statistics = counted(Outcome(0, 0.1, 0.1))
+    statistics.watch(0.2, 1.0)
+    assert not in_threads(statistics, 0.12)
+    assert not in_threads(statistics, 1.0, n_threads=1)
+    assert statistics.workload(1).gil_fraction == 0.2
+    waiting = counted(Outcome(0, 0.1, 0.01))
+    waiting.watch(0.05, 0.1)
+    assert not in_threads(waiting, 1.0)
+    assert waiting.workload(1).gil_fraction == 0.05
+
+
+def test_tasks_that_take_longer_by_themselves_were_not_held_up() -> None:
+    """What one takes alone tells, also when it is seen later."""
+    statistics = counted(Outcome(0, 0.1, 0.1))
+    statistics.watch(0.2, 1.0)
+    assert in_threads(statistics, 0.4)
+    statistics.add([Outcome(i, 0.5, 0.5) for i in range(WINDOW)], Lane.INLINE)
+    assert statistics.workload(1).gil_fraction == 0.2
+
+
 def test_glimpse_counts_twice() -> None:
     """A task that has run for some time is expected to run as long again."""
     statistics = StageStatistics()

@@ -225,6 +225,30 @@ def test_many_stages_of_one_long_task_run_in_parallel(n_cores: int) -> None:
     assert run.makespan_s <= 1.2 * 20 / n_cores + 1.0
 
 
+@pytest.mark.parametrize("n_warm", [0, 1])
+@pytest.mark.parametrize("n_cores", [2, 4, 16])
+def test_threads_that_are_in_each_others_way(n_cores: int, n_warm: int) -> None:
+    """A stage that seemed to leave the GIL free doesn't stay in threads for that."""
+    hidden = SimulatedTask(0.005, shown_fraction=0.1)
+    known = SimulatedTask(0.005)
+    runs = [
+        simulate(bag(2000), [task] * 2000, machine(n_cores), n_warm=n_warm * n_cores)
+        for task in (hidden, known)
+    ]
+    # More threads need the GIL, as little as it seems; warm processes cost less.
+    assert runs[0].n_tasks[Lane.THREADS] > 0 or n_warm or n_cores > 4
+    assert runs[0].makespan_s <= 1.2 * runs[1].makespan_s
+
+
+@pytest.mark.parametrize("n_cores", [2, 4, 16])
+def test_threads_that_help_are_left_alone(n_cores: int) -> None:
+    """Tasks that get longer to the end aren't taken for the GIL."""
+    tasks = [GIL_FREE._replace(seconds=0.002 * (1 + i / 500)) for i in range(2000)]
+    run = simulate(bag(2000), tasks, machine(n_cores))
+    total_s = sum(task.seconds for task in tasks)
+    assert run.makespan_s <= 1.15 * total_s / n_cores + 0.1
+
+
 # -- faults -------------------------------------------------------------------------
 
 
