@@ -85,6 +85,11 @@ class Budget:
         return self.held_bytes + self.running_bytes + self.grown_bytes
 
     @property
+    def caller_grown_bytes(self) -> float:
+        """What the calling process keeps."""
+        return self._grown.get(CALLER, 0.0)
+
+    @property
     def is_lowered(self) -> bool:
         """Whether others have taken a part of what could be held in the beginning."""
         return self.limit_bytes < self._first_limit_bytes

@@ -139,6 +139,13 @@ class MemoryLeft:
     n_bytes: int
 
 
+@dataclass(slots=True)
+class CallerGrown:
+    """The calling process has this many bytes more than in the beginning."""
+
+    n_bytes: int
+
+
 Event = (
     BatchDone
     | Glimpse
@@ -152,6 +159,7 @@ Event = (
     | Taken
     | Away
     | MemoryLeft
+    | CallerGrown
 )
 
 

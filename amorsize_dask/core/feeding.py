@@ -427,7 +427,9 @@ class Feeding:
         tasks: list[int] = []
         left_s, left_bytes = CALLER_SLICE_S, SLICE_BYTES
         most = self._cap(len(self._stage_of))
-        if not numbers <= self._placing.caller_stages:
+        is_booking = numbers <= self._placing.caller_stages
+        # Bookkeeping takes next to nothing, unless what it passes on is on disk.
+        if not is_booking or self._fitting.has_spilled:
             first = min(numbers, key=self._rank)
             size = self._graph.n_items(ready[first].head)
             n_tasks = len(ready[first])

@@ -26,6 +26,7 @@ from amorsize_dask.core.events import (
     Added,
     Away,
     BatchDone,
+    CallerGrown,
     Drop,
     Event,
     GiveUp,
@@ -218,6 +219,8 @@ class Scheduling:
                 self._feeding.note_away(event.seconds)
             case MemoryLeft():
                 self.budget.note_left(event.n_bytes)
+            case CallerGrown():
+                self.budget.note_caller_growth(event.n_bytes)
             case _:
                 assert_never(event)
 

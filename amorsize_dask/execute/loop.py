@@ -149,7 +149,11 @@ class Execution:
         self._resources.callback(self._delay.close)
         self._side = SideWatch()
         self._flow: Flow | None = None
-        self._memory = MemoryWatch(scheduling.budget, is_on=watches_memory)
+        self._memory = MemoryWatch(
+            scheduling.budget,
+            is_on=watches_memory,
+            measure_growth=self._sizing.measure_growth,
+        )
         self.processes = ProcessLane(
             pool,
             self.store,

@@ -1,12 +1,13 @@
-"""What the machine has left while a run goes on, looked at now and then."""
+"""What the machine has left, and the caller keeps, looked at now and then in a run."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from time import perf_counter
 
 from amorsize_dask.core.budget import Budget
-from amorsize_dask.core.events import Event, MemoryLeft
+from amorsize_dask.core.events import CallerGrown, Event, MemoryLeft
 from amorsize_dask.measure.memory import available_memory
 
 #: Seconds between two looks. Smaller: a dozen files are read more often than others
@@ -15,14 +16,19 @@ LOOK_S = 0.5
 
 
 class MemoryWatch:
-    """Says every `LOOK_S` seconds what is left, if a run goes by that.
+    """Says every `LOOK_S` seconds what is left, and what the caller keeps.
+
+    The latter is noted as well whenever the caller has run tasks, but it may give back
+    memory when only others have any.
 
     Parameters
     ----------
     budget : Budget
         What is told of it.
     is_on : bool
-        Whether the run goes by that; with a limit of the user's it doesn't.
+        Whether the run goes by what is left; with a limit of the user's it doesn't.
+    measure_growth : callable
+        Returns the bytes that the caller has more than in the beginning.
     look : callable, optional
         Returns the bytes that are left.
     clock : callable, optional
@@ -34,11 +40,13 @@ class MemoryWatch:
         budget: Budget,
         *,
         is_on: bool,
+        measure_growth: Callable[[], int],
         look: Callable[[], int] = available_memory,
         clock: Callable[[], float] = perf_counter,
     ) -> None:
         self._budget = budget
         self._is_on = is_on
+        self._measure_growth = measure_growth
         self._look = look
         self._clock = clock
         self._next_s = clock() + LOOK_S
@@ -46,10 +54,11 @@ class MemoryWatch:
     def seconds_left(self) -> float | None:
         """Return the seconds until a look that can't wait for anything else, >= 0.
 
-        Others may give back what they have taken, and nothing else may be going on;
-        ``None``: they have taken nothing.
+        Others may give back what they have taken, or the caller what it keeps, and
+        nothing else may be going on; ``None``: there is nothing to give back.
         """
-        if not (self._is_on and self._budget.is_lowered):
+        is_lowered = self._is_on and self._budget.is_lowered
+        if not (is_lowered or self._budget.caller_grown_bytes):
             return None
         return max(0.0, self._next_s - self._clock())
 
@@ -59,10 +68,13 @@ class MemoryWatch:
         Where no descriptor is left to look with, it is told at a later time.
         """
         now = self._clock()
-        if not self._is_on or now < self._next_s:
+        if now < self._next_s:
             return []
         self._next_s = now + LOOK_S
-        try:
-            return [MemoryLeft(self._look())]
-        except OSError:
-            return []
+        events: list[Event] = []
+        if self._budget.caller_grown_bytes:
+            events.append(CallerGrown(self._measure_growth()))
+        if self._is_on:
+            with suppress(OSError):
+                events.append(MemoryLeft(self._look()))
+        return events

@@ -23,7 +23,7 @@ from amorsize_dask.lowering.annotations import (
 from amorsize_dask.lowering.bookkeeping import find_bookkeeping
 from amorsize_dask.lowering.fusing import Unfuser, fuse
 from amorsize_dask.lowering.keys import flatten
-from amorsize_dask.lowering.priority import prefer, prioritize
+from amorsize_dask.lowering.priority import bring_forward, prefer, prioritize
 from amorsize_dask.lowering.stages import find_stages
 from amorsize_dask.lowering.traversal import Traversal
 
@@ -144,7 +144,7 @@ def _assemble(
 ) -> TaskGraph:
     """Give the chains numbers by priority and gather what runs them."""
     keys, nodes = traversal.keys, traversal.nodes
-    chains, dependencies = _order(chains, resolution)
+    chains, dependencies = _order(chains, resolution, bookkeeping)
     said: list[Annotation] = []
     if annotations:
         said = [annotations.of(keys[chain[-1]]) for chain in chains]
@@ -242,12 +242,19 @@ def _count(chains: list[list[int]], nodes: Sequence[GraphNode | Piece]) -> list[
 
 
 def _order(
-    chains: list[list[int]], resolution: Resolution
+    chains: list[list[int]], resolution: Resolution, bookkeeping: AbstractSet[int]
 ) -> tuple[list[list[int]], list[list[int]]]:
     """Return the chains by priority, and for each those that it depends on."""
     position = {chain[-1]: i for i, chain in enumerate(chains)}
     dependencies = [[position[i] for i in resolution.needed[c[0]]] for c in chains]
     order = prioritize(dependencies)
+    parts = [
+        i
+        for i, chain in enumerate(chains)
+        if chain[0] in bookkeeping and len(dependencies[i]) == 1
+    ]
+    if parts:
+        order = bring_forward(dependencies, parts, order)
     if order is None:
         return chains, dependencies
     return _reorder(chains, dependencies, order)

@@ -67,6 +67,45 @@ def prefer(
     return sorted(range(len(found)), key=lambda task: (-found[task], task))
 
 
+def bring_forward(
+    dependencies: Sequence[Sequence[int]],
+    parts: Sequence[int],
+    order: Sequence[int] | None,
+) -> list[int]:
+    """Let what takes a part of a value follow right after what makes the value.
+
+    Where values are cut up to be put together anew, as in a shuffle, a part is needed
+    late. If it were only taken then, the whole would wait for it, go to disk where
+    memory is short, and be read again for each of its parts.
+
+    Parameters
+    ----------
+    dependencies : sequence of sequence of int
+        For each task those that it needs, all lower numbers.
+    parts : sequence of int
+        Tasks that take a part; each needs one other task.
+    order : sequence of int or None
+        The order as it was; ``None``: that of the numbers.
+
+    Returns
+    -------
+    list of int
+        All tasks, each after its dependencies.
+    """
+    followers: dict[int, list[int]] = {}
+    for part in parts:
+        followers.setdefault(dependencies[part][0], []).append(part)
+    brought = set(parts)
+    found: list[int] = []
+    for head in range(len(dependencies)) if order is None else order:
+        todo = [] if head in brought else [head]
+        while todo:
+            task = todo.pop()
+            found.append(task)
+            todo += reversed(followers.get(task, ()))
+    return found
+
+
 def _is_shallow(dependencies: Sequence[Sequence[int]]) -> bool:
     """Whether no task needs one that needs another."""
     return not any(dependencies[d] for needed in dependencies for d in needed)

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import dask
+import dask.bag as db
 import numpy as np
 from dask import delayed
 from memory_meter import MemoryMeter
@@ -101,10 +102,26 @@ def hold_beside_others(scheduler: AmorsizeScheduler, n_tasks: int) -> bool:
     return [int(value[0]) for value in values] == list(range(n_tasks))
 
 
+def make_pairs(i: int) -> list[tuple[int, str]]:
+    return [(k % 70, f"{i:06}" * 300) for k in range(1000)]
+
+
+def group(scheduler: AmorsizeScheduler, n_tasks: int, shuffle: str) -> bool:
+    """Group partitions of 2 MB each, twice as many as tasks."""
+    n = 2 * n_tasks
+    bag = db.from_sequence(range(n), npartitions=n).map(make_pairs).flatten()
+    groups = bag.groupby(lambda pair: pair[0], shuffle=shuffle)
+    counts = groups.map(lambda g: (g[0], sum(len(text) for _, text in g[1])))
+    found = counts.compute(scheduler=scheduler)
+    return sorted(found) == [(k, n * 1800 * len(range(k, 1000, 70))) for k in range(70)]
+
+
 RUNS: dict[str, Callable[[AmorsizeScheduler, int], bool]] = {
     "hold": hold,
     "hold_texts": hold_texts,
     "hold_beside_others": hold_beside_others,
+    "group_tasks": lambda scheduler, n: group(scheduler, n, "tasks"),
+    "group_disk": lambda scheduler, n: group(scheduler, n, "disk"),
     "stream": lambda scheduler, n: stream(scheduler, n, ordered=True),
     "stream_unordered": lambda scheduler, n: stream(scheduler, n, ordered=False),
     "stream_slowly": lambda scheduler, n: stream(
@@ -118,6 +135,8 @@ def main(name: str, limit: str, n_tasks: str, *lanes: str) -> None:
         # What is idle doesn't count: imports and workers that are up.
         small = [delayed(np.full)(1000, i) for i in range(4)]
         dask.compute(*small, scheduler=scheduler)
+        if name.startswith("group"):
+            RUNS[name](scheduler, 1)
         with MemoryMeter() as meter:
             is_right = RUNS[name](scheduler, int(n_tasks))
     print(is_right, meter.peak_bytes)

@@ -14,6 +14,7 @@ from amorsize_dask.core.events import (
     Action,
     Away,
     BatchDone,
+    CallerGrown,
     Cut,
     Drop,
     Event,
@@ -241,6 +242,7 @@ class FakeEdge:
             if self.trouble.left_bytes and not self.choose(3):
                 n = self.choose(len(self.trouble.left_bytes))
                 events.append(MemoryLeft(self.trouble.left_bytes[n]))
+                events.append(CallerGrown(self.trouble.left_bytes[-1 - n]))
         raise AssertionError("the core goes round in circles")
 
     # -- doing --------------------------------------------------------------------

@@ -23,6 +23,7 @@ from amorsize_dask.core.events import (
     Glimpse,
     Immovable,
     Run,
+    Spill,
     StartFailed,
     StartWorkers,
     Taken,
@@ -731,3 +732,36 @@ def test_a_user_who_was_busy_once() -> None:
         actions = core.handle(done(worker, run.tasks, 0.001), Away(0.0), Taken(task))
         todo += only(Run, actions)
     assert len(todo) == 2
+
+
+# -- memory ---------------------------------------------------------------------------
+
+
+def test_bookkeeping_reads_back_no_more_than_fits() -> None:
+    """What parts are taken from is on disk, and read as a whole for each of them."""
+    n, whole_bytes = 12, 4 * 10**6
+    # Values, two parts of each, and what needs all first or all second parts.
+    parts = [[i] for _ in range(2) for i in range(n)]
+    joined = [range(n + k * n, n + k * n + n) for k in range(2)]
+    graph = staged(
+        [0] * n + [1] * 2 * n + [2] * 2, [*[()] * n, *parts, *joined], caller_stages=[1]
+    )
+    limit_bytes = 5 * whole_bytes
+    core = Scheduling(
+        graph, machine(), Limits(lanes=(INLINE,), memory_limit_bytes=limit_bytes)
+    )
+    actions = core.handle()
+    has_spilled = False
+    while not core.is_finished:
+        (run,) = only(Run, actions)
+        stages = [graph.stage_of[task] for task in run.tasks]
+        if stages[0] < 2:
+            assert core.budget.taken_bytes <= limit_bytes
+        has_spilled |= bool(only(Spill, actions))
+        sizes = [(whole_bytes, whole_bytes // 2, 10)[stage] for stage in stages]
+        outcomes = [
+            Outcome(task, 0.001, 0.001, size)
+            for task, size in zip(run.tasks, sizes, strict=True)
+        ]
+        actions = core.handle(BatchDone(run.worker, outcomes))
+    assert has_spilled

@@ -5,7 +5,7 @@ from __future__ import annotations
 from simulated import staged
 
 from amorsize_dask.core.budget import Budget
-from amorsize_dask.core.events import MemoryLeft
+from amorsize_dask.core.events import CallerGrown, MemoryLeft
 from amorsize_dask.core.graph import GraphState
 from amorsize_dask.execute.memory_watch import LOOK_S, MemoryWatch
 
@@ -28,11 +28,14 @@ class Clock:
 def make(*, is_on: bool) -> tuple[Clock, Budget, MemoryWatch]:
     clock = Clock()
     budget = Budget(GraphState(staged([0])), 1000, may_spill_wanted=True)
-    return (
-        clock,
+    watch = MemoryWatch(
         budget,
-        MemoryWatch(budget, is_on=is_on, look=clock.look, clock=clock.read),
+        is_on=is_on,
+        measure_growth=lambda: 70,
+        look=clock.look,
+        clock=clock.read,
     )
+    return clock, budget, watch
 
 
 def test_looks_no_oftener_than_said() -> None:
@@ -89,3 +92,17 @@ def test_a_limit_of_the_users_stays() -> None:
     assert watch.take() == []
     assert watch.seconds_left() is None
     assert clock.left_bytes == 1000
+
+
+def test_what_the_caller_keeps_is_looked_at_until_it_is_gone() -> None:
+    """Also with a limit of the user's, and also if only others have tasks."""
+    clock, budget, watch = make(is_on=False)
+    budget.note_caller_growth(200)
+    assert watch.seconds_left() == LOOK_S
+    clock.now_s += 2 * LOOK_S
+    assert watch.take() == [CallerGrown(70)]
+    assert watch.take() == []
+    budget.note_caller_growth(0)
+    clock.now_s += 2 * LOOK_S
+    assert watch.seconds_left() is None
+    assert watch.take() == []

@@ -86,6 +86,22 @@ def test_map_over_one_bag_is_the_builtin(lowered: Lowered) -> None:
         db.map(add, one, other).compute(scheduler=lowered)
 
 
+def test_a_shuffle_takes_its_parts_at_once(lowered: Lowered) -> None:
+    """They don't wait, nor does what they are taken from, until they are joined."""
+    groups = numbers(100, 9).groupby(lambda x: x % 5, shuffle="tasks", max_branch=3)
+    assert sorted(groups.compute(scheduler=lowered))[0] == (0, list(range(0, 100, 5)))
+    assert lowered.tasks is not None
+    dependencies = lowered.tasks.graph.dependencies
+    parts = [
+        task
+        for task, stage in enumerate(lowered.tasks.graph.stage_of)
+        if lowered.tasks.stages[stage] == "shuffle-split"
+    ]
+    assert len(parts) == 2 * 9 * 3
+    for i, part in enumerate(parts):
+        assert dependencies[part] == [part - 1 - i % 3]
+
+
 @pytest.mark.parametrize("item", [(len, [1, 2, 3]), ("x", 0), [(sum, [1])], {"a": 1}])
 def test_data_is_data(lowered: Lowered, item: Any) -> None:
     """Also where it looks like a task or a key."""

@@ -6,8 +6,10 @@ import pytest
 from dask._task_spec import Task, TaskRef
 from dask.order import order
 from dask.utils_test import inc
+from hypothesis import given
+from hypothesis import strategies as st
 
-from amorsize_dask.lowering.priority import prioritize
+from amorsize_dask.lowering.priority import bring_forward, prioritize
 
 
 @pytest.mark.parametrize(
@@ -67,3 +69,34 @@ def test_deep_graphs_with_shared_values_go_by_dasks_order() -> None:
     priorities = order(dsk)
     theirs = sorted(range(n * n), key=lambda task: priorities[str(task)])
     assert count_held(dependencies, sequence) == count_held(dependencies, theirs)
+
+
+def test_parts_follow_what_they_are_taken_from() -> None:
+    """Also parts of parts, whatever the order of the others, which stays as it was."""
+    # 0 and 1 make values, 2 to 5 take their parts, 6 a part of 2, 7 and 8 join parts.
+    dependencies = [[], [], [0], [0], [1], [1], [2], [6, 4], [3, 5]]
+    parts = [2, 3, 4, 5, 6]
+    expected = [1, 4, 5, 0, 2, 6, 3, 8, 7]
+    assert bring_forward(dependencies, parts, [1, 0, 3, 5, 8, 2, 4, 6, 7]) == expected
+    expected = [0, 2, 6, 3, 1, 4, 5, 7, 8]
+    assert bring_forward(dependencies, parts, None) == expected
+
+
+@given(st.data())
+def test_bringing_parts_forward_keeps_the_order_valid(data: st.DataObject) -> None:
+    """All tasks once, each after those that it needs."""
+    n = data.draw(st.integers(0, 12))
+    dependencies = [
+        sorted(data.draw(st.sets(st.integers(0, task - 1), max_size=3))) if task else []
+        for task in range(n)
+    ]
+    single = [task for task, needed in enumerate(dependencies) if len(needed) == 1]
+    parts = [task for task in single if data.draw(st.booleans())]
+    found = bring_forward(dependencies, parts, None)
+    assert sorted(found) == list(range(n))
+    rank = {task: i for i, task in enumerate(found)}
+    assert all(
+        rank[d] < rank[task] for task, needed in enumerate(dependencies) for d in needed
+    )
+    others = [task for task in found if task not in parts]
+    assert others == sorted(others)
