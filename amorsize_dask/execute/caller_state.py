@@ -9,6 +9,7 @@ import sys
 from dask import config
 
 from amorsize_dask.execute.launch import worker_environ
+from amorsize_dask.execute.log_levels import find_levels
 from amorsize_dask.execute.wire import Part, dump
 from amorsize_dask.execute.worker import WorkerState
 
@@ -16,12 +17,14 @@ logger = logging.getLogger(__name__)
 
 
 def dump_caller_state() -> list[Part]:
-    """Pickle import path, working folder, environment and Dask's configuration."""
+    """Pickle import path, folder, environment, Dask's configuration and log levels."""
     try:
         folder = os.getcwd()
     except OSError:
         folder = None  # it has been removed; the worker stays where it is
-    state = WorkerState(list(sys.path), folder, worker_environ(), _portable_config())
+    state = WorkerState(
+        list(sys.path), folder, worker_environ(), _portable_config(), find_levels()
+    )
     return dump(("state", state))
 
 

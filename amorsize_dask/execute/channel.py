@@ -8,6 +8,7 @@ worker's end blocks, since a worker has nothing else to do.
 
 from __future__ import annotations
 
+import select
 import socket
 from collections import deque
 from collections.abc import Sequence
@@ -199,6 +200,14 @@ class WorkerChannel:
         except ConnectionError:
             self.is_open = False
             raise
+
+    def has_room(self) -> bool:
+        """Whether the pipe takes a small message at once."""
+        if not self.is_open:
+            return False
+        poll = select.poll()
+        poll.register(self._sock, select.POLLOUT)
+        return bool(poll.poll(0))
 
     def receive(self, timeout_s: float | None = None) -> list[bytearray] | None:
         """Wait for a message; ``None`` at the end of the pipe or of the time."""

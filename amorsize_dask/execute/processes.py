@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import selectors
 import warnings
 from collections.abc import Callable, Sequence
@@ -24,6 +25,7 @@ from amorsize_dask.execute.answer import CaughtWarning, Report, read_answer
 from amorsize_dask.execute.caller_state import dump_caller_state
 from amorsize_dask.execute.deadlines import Deadlines
 from amorsize_dask.execute.failure import load_failure
+from amorsize_dask.execute.log_record import handle_record
 from amorsize_dask.execute.losses import Losses
 from amorsize_dask.execute.node import Key
 from amorsize_dask.execute.pool import ProcessWorker, WorkerPool
@@ -33,6 +35,8 @@ from amorsize_dask.execute.spool import Spooled, SpoolPlace, is_large
 from amorsize_dask.execute.store import Store
 from amorsize_dask.execute.wire import Part, count_bytes, dump, load
 from amorsize_dask.execute.worker import RunHead
+
+logger = logging.getLogger(__name__)
 
 #: Share of the memory limit, and bytes, that a worker may keep for its next batches.
 #: Smaller: what many tasks share is loaded again for each batch; larger: what no one
@@ -264,6 +268,13 @@ class ProcessLane:
             return [WorkerReady(number)] if worker.is_ready else []
         if kind == "loaded":
             self._deadlines.note_loaded(number)
+            return []
+        if kind == "log":
+            handle_record(content[0])
+            return []
+        if kind == "left out":
+            text = "%d log records of worker process %s were left out: too many at once"
+            logger.warning(text, content[0], worker.pid)
             return []
         if kind == "echo":
             return []  # it is late, and calibration has given up on it

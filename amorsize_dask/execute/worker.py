@@ -9,7 +9,9 @@ What the caller sends, and what is answered; each is a pickle, its buffers besid
     ("import", names)           ("imported", what was warned of)
     ("echo", bytes)             the same bytes
     ("end",)                    -
-    ("run", RunHead) + tasks    ("loaded",), if asked for, and
+    ("run", RunHead) + tasks    ("loaded",), if asked for,
+                                ("log", DumpedRecord) for each record of `logging`,
+                                ("left out", n) if there were too many, and
                                 ("done", Report) + the results
 """
 
@@ -34,6 +36,8 @@ from typing import Any
 from amorsize_dask.execute.answer import CaughtWarning, make_answer
 from amorsize_dask.execute.batch import BatchResult, Item, flush, run_batch
 from amorsize_dask.execute.channel import WorkerChannel
+from amorsize_dask.execute.log_levels import follow_levels
+from amorsize_dask.execute.log_sender import LogSender
 from amorsize_dask.execute.recipe import received
 from amorsize_dask.execute.spool import Spooled, SpoolPlace, read, remove
 from amorsize_dask.execute.wire import Part, dump, load
@@ -60,6 +64,8 @@ class WorkerState:
     environ: dict[str, str]
     #: Each setting as a pickle, since it may only load with the new `sys_path`.
     dask_config: dict[str, list[bytes]]
+    #: From which level on records are wanted, by logger.
+    log_levels: dict[str, int]
 
 
 @dataclass(slots=True)
@@ -111,7 +117,9 @@ def main(sock: socket.socket, idle_s: float | None) -> None:
     seed()
     # When the caller has closed the pipe, no one waits for an answer.
     with suppress(BrokenPipeError, ConnectionResetError):
-        serve(WorkerChannel(sock), idle_s)
+        log = LogSender()
+        log.install()
+        serve(WorkerChannel(sock), idle_s, log)
 
 
 def preload(modules: Sequence[str]) -> None:
@@ -140,7 +148,9 @@ def import_all(modules: Sequence[str]) -> list[CaughtWarning]:
     return caught.found
 
 
-def serve(channel: WorkerChannel, idle_s: float | None) -> None:
+def serve(
+    channel: WorkerChannel, idle_s: float | None, log: LogSender | None = None
+) -> None:
     """Answer messages until the pipe closes or is silent for `idle_s` seconds."""
     global _place
     channel.send(dump(("ready", os.getpid(), perf_counter(), read_rss())))
@@ -151,8 +161,10 @@ def serve(channel: WorkerChannel, idle_s: float | None) -> None:
                 kind, *rest = pickle.loads(parts[0])
                 if kind == "run":
                     _place = rest[0].place
-                    answer = run(rest[0], parts[1:], delay, kept, channel)
+                    answer = run(rest[0], parts[1:], delay, kept, channel, log)
                     flush()
+                    if log is not None:
+                        log.close_batch(channel)
                     channel.send(answer)
                     del answer
                     if folder is not None and _find_folder() != folder:
@@ -215,6 +227,7 @@ def apply_state(state: WorkerState) -> None:
     for name in os.environ.keys() - state.environ.keys():
         del os.environ[name]
     os.environ.update(state.environ)
+    follow_levels(state.log_levels)
     is_first, _dask_config = _dask_config is None, state.dask_config
     if is_first:
         when_imported("dask.config", _configure_dask)
@@ -259,10 +272,12 @@ def run(
     delay: RunDelay,
     kept: Kept,
     channel: WorkerChannel | None = None,
+    log: LogSender | None = None,
 ) -> list[Part]:
     """Run a batch; return the answer to be sent.
 
-    That it has been loaded is told over the channel, if the caller wants to know.
+    That it has been loaded is told over the channel, if the caller wants to know, and
+    what is logged meanwhile.
     """
     caught = _Caught()
     unloadable = None
@@ -277,6 +292,8 @@ def run(
             reset_peak_rss()
             if channel is not None and head.tells_loaded:
                 channel.send(dump(("loaded",)))
+            if channel is not None and log is not None:
+                log.open(channel)
             result = run_batch(items, values, delay)
             del items, values
         # Pickling the results may warn as well.

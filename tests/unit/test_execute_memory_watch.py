@@ -64,7 +64,13 @@ def test_looks_later_if_it_cannot_look_now() -> None:
             raise found
         return found
 
-    watch = MemoryWatch(budget, is_on=True, look=look, clock=clock.read)
+    watch = MemoryWatch(
+        budget,
+        is_on=True,
+        measure_growth=lambda: 0,
+        look=look,
+        clock=clock.read,
+    )
     clock.now_s += 1.01 * LOOK_S
     assert watch.take() == []
     assert watch.take() == []

@@ -191,7 +191,7 @@ def state(tmp_path: Path) -> Iterator[WorkerState]:
             name: [bytes(part) for part in dump(value)]
             for name, value in settings.items()
         }
-        yield WorkerState(list(path), folder, dict(environ), dumped)
+        yield WorkerState(list(path), folder, dict(environ), dumped, {})
         config.config.clear()
         config.config.update(settings)
     sys.path[:] = path
@@ -342,6 +342,7 @@ def test_caller_that_has_gone_at_once(
     """A worker that gets up after its caller has let go of it ends quietly."""
     monkeypatch.setattr(worker, "seed", lambda: None)
     monkeypatch.setattr(worker, "is_worker", False)
+    monkeypatch.setattr(worker.LogSender, "install", lambda self: None)
     sockets[0].close()
     worker.main(sockets[1], None)
     assert worker.is_worker
