@@ -12,11 +12,13 @@ each, all of this is by item, and one that isn't a task of its own is handled fo
 
     x = b/v + max(task_s / k, item_s if k > 1)
 
-The end of a run leaves workers idle for
-about half a task, longer if tasks are uneven, and R equal tasks can't take less than
-ceil(R / n) rounds::
+Equal tasks take ceil(R / n) rounds. Uneven
+ones let the workers drift apart, by f, the more the more rounds there are. The end of
+a run leaves workers that are apart idle for about half a task, longer if tasks are
+uneven::
 
-    rounds(R, n, t) = max( ceil(R / n) t,  R t / n + (1 - 1/n) (t/2 + s^2/(2 t)) )
+    rounds(R, n, t) = max( ceil(R / n) t,  R t / n + f (1 - 1/n) (t/2 + s^2/(2 t)) )
+    f = min(1, s/t sqrt(R / n))
 
     inline      R t
 
@@ -36,7 +38,8 @@ the caller does what feeding them leaves it time for, if it may. So R' tasks are
     R' = R - W - (B - W x) / t          W = (u B + e m (m - 1)/2) / (t - q + x),
                                             at most what the caller can feed meanwhile
 
-If none are left, those who work from the start do it all, or it takes until B.
+If none are left, those who work from the start do it all, as far as the caller can feed
+them, or it takes until B.
 
 Every term is a time that comes from the arguments: if all times are scaled, so is the
 answer. There is no constant with a unit in here.
@@ -44,7 +47,7 @@ answer. There is no constant with a unit in here.
 
 from __future__ import annotations
 
-from math import ceil, inf
+from math import ceil, inf, sqrt
 
 from amorsize_dask.core.batching import choose_batch_size
 from amorsize_dask.core.model import Costs, Lane, Machine, Prediction, Workload
@@ -170,8 +173,11 @@ def _predict_processes(
     n_tasks = workload.n_tasks - n_by_workers - n_by_caller
     if n_tasks <= 0:
         # All is done before the last worker is up: no better than those who work.
-        n_done = _tasks_in(caller_helps * wait_s, mean_s)
-        n_done += _tasks_in(min(n, n_up) * wait_s, task_s)
+        n_done = min(
+            _tasks_in(min(n, n_up) * wait_s, task_s), _tasks_in(wait_s, transfer_s)
+        )
+        if caller_helps:
+            n_done += _tasks_in(wait_s - min(wait_s, n_done * transfer_s), mean_s)
         return min(wait_s, wait_s * workload.n_tasks / n_done) if n_done else wait_s
     dispatch_s = costs.round_trip_s / choose_batch_size(
         ceil(n_tasks), n, mean_s, costs.round_trip_s, target_batch_s
@@ -200,5 +206,7 @@ def rounds_s(n_tasks: float, n: int, task_s: float, std_s: float) -> float:
     """Seconds until n workers have done tasks that don't wait for anyone."""
     if n == 1 or not task_s:
         return n_tasks * task_s
-    end_s = (1 - 1 / n) * (task_s / 2 + std_s * std_s / (2 * task_s))
+    # Equal tasks end together; with uneven ones workers drift apart, round by round.
+    drift = min(1.0, std_s / task_s * sqrt(n_tasks / n))
+    end_s = drift * (1 - 1 / n) * (task_s / 2 + std_s * std_s / (2 * task_s))
     return max(ceil(n_tasks / n) * task_s, n_tasks * task_s / n + end_s)

@@ -16,7 +16,7 @@ from amorsize_dask.core.events import (
 )
 from amorsize_dask.core.fitting import Fitting
 from amorsize_dask.core.graph import GraphState
-from amorsize_dask.core.model import Lane, Limits, Machine
+from amorsize_dask.core.model import Lane, Limits, Machine, Placement
 from amorsize_dask.core.placing import Placing
 from amorsize_dask.core.stage import Stage
 from amorsize_dask.core.statistics import SHARED_S
@@ -35,6 +35,11 @@ CALLER_THREAD_S = 0.001
 #: if no worker has to be fed. Smaller: hand-overs between two threads, for nothing;
 #: larger: one that takes much longer than those before is noticed when it has ended.
 SHORT_S = 0.0005
+
+#: Times that the caller may take more items at once than are known so far.
+#: Smaller: many slices of short tasks; larger: where the first items are short, and
+#: the later ones long, it takes all of them, and the other cores have nothing to do.
+SLICE_GROWTH = 4
 
 #: Bytes of results that one slice of the caller may make, so that short tasks with
 #: large results are consumed before the next slice makes more. Smaller: hand-overs;
@@ -174,6 +179,7 @@ class Feeding:
         n_ready = self._graph.n_items_ready[number]
         if stage.statistics.n_finished and stage.statistics.mean_s:
             n = ceil(min(WATCH_S / stage.statistics.mean_s, n_ready / 4))
+            n = min(n, self._most_to_trust(number))
         may_cut = self._are_few(number)
         size = self._graph.n_items(ready[number].head)
         least = 1 if may_cut else size
@@ -316,7 +322,19 @@ class Feeding:
             return False
         # Near the end others will want it.
         n_left = self._graph.n_items_ready[number] - n
-        return n_left >= n * self._workers.count(lane)
+        placement = self._placing.stages[number].placement
+        assert placement is not None
+        n_workers = max(self._workers.count(lane), self._count_sharing(placement, lane))
+        return n_left >= n * n_workers
+
+    def _count_sharing(self, placement: Placement, lane: Lane) -> int:
+        """Return how many workers are going to share a stage's tasks.
+
+        Threads that aren't up yet will be in a moment.
+        """
+        if lane is Lane.THREADS and lane not in self.unstartable:
+            return placement.n_workers
+        return min(placement.n_workers, self._workers.count(lane))
 
     def _batch_size(self, number: int, lane: Lane) -> int:
         stage = self._placing.stages[number]
@@ -325,7 +343,7 @@ class Feeding:
             return self._sample_size(number)
         costs = self._machine.costs
         assert stage.placement is not None
-        n_workers = min(stage.placement.n_workers, self._workers.count(lane))
+        n_workers = self._count_sharing(stage.placement, lane)
         if number in self._placing.unwatched:
             # There are going to be more of them.
             n_workers = self._machine.n_cores
@@ -453,7 +471,8 @@ class Feeding:
                 break  # the first stage alone is known to fit
             # Tasks of a stage are taken to be of the first one's size.
             size = self._graph.n_items(ready[number].head)
-            n = ceil(min(left_s / item_s, left_bytes / item_bytes))
+            n_wanted = ceil(min(left_s / item_s, left_bytes / item_bytes))
+            n = min(n_wanted, self._most_to_trust(number))
             n_tasks = min(ceil(n / size), most - len(tasks), len(ready[number]))
             if heads and not self._graph.graph.is_open:
                 n_tasks = ready[number].count_below(heads[0][0], n_tasks)
@@ -466,6 +485,8 @@ class Feeding:
             tasks += self._take(number, n, most=n_tasks, may_cut=may_cut)
             left_s -= n * item_s
             left_bytes -= n * item_bytes
+            if n < n_wanted:
+                break
             if ready[number]:
                 heads.append((self._rank(number), number))
                 heads.sort()
@@ -479,6 +500,13 @@ class Feeding:
             # long, or its result large.
             return CALLER_SLICE_S, SLICE_BYTES
         return max(statistics.mean_s, 1e-9), max(statistics.out_bytes, 1.0)
+
+    def _most_to_trust(self, number: int) -> int:
+        """Return how many more items those that are known can speak for."""
+        if number in self._placing.caller_stages:
+            return len(self._stage_of)
+        n_known = self._placing.stages[number].statistics.n_items_known
+        return SLICE_GROWTH * max(1, n_known)
 
     # -- small things ---------------------------------------------------------------
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from math import ceil
 
+from amorsize_dask.core.budget import HIGH_WATER
 from amorsize_dask.core.cost import predict, usable_cores
 from amorsize_dask.core.model import (
     Lane,
@@ -110,15 +111,22 @@ def place_unmeasured(machine: Machine, limits: Limits, lane: Lane) -> Placement:
 
 
 def memory_ceiling(
-    workload: Workload, machine: Machine, limits: Limits, lane: Lane
+    workload: Workload,
+    machine: Machine,
+    limits: Limits,
+    lane: Lane,
+    share: float = HIGH_WATER,
 ) -> int:
-    """Return how many workers' peaks fit into memory together, at least 1."""
+    """Return how many workers' peaks fit into memory together, at least 1.
+
+    Into a share of it: by default the one up to which a run starts tasks.
+    """
     budget = limits.memory_limit_bytes
     if budget is None:
         budget = machine.memory_bytes
     needed = workload.peak_bytes + workload.out_bytes
     needed += WORKER_BYTES if lane is Lane.PROCESSES else 0
-    return max(1, int(budget / max(1.0, needed)))
+    return max(1, int(share * budget / max(1.0, needed)))
 
 
 def _best_in_lane(

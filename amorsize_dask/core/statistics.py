@@ -141,6 +141,11 @@ class StageStatistics:
         return self.n_counted > 0 or self.has_glimpse
 
     @property
+    def n_items_known(self) -> int:
+        """Items that what is known rests on, those of earlier runs included."""
+        return self._n_items_counted
+
+    @property
     def mean_s(self) -> float:
         """Mean seconds of an item.
 

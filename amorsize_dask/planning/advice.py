@@ -78,7 +78,7 @@ def _explain(
         )
     if choice.lane is Lane.INLINE:
         return f"Serial execution recommended: {_explain_loop(profile, choice)}"
-    if is_waiting(profile):
+    if is_waiting(profile) and pool.n_jobs == 1:
         return (
             f"The function waits {1 - profile.cpu_fraction:.0%} of its time: "
             f"{choice.n_workers} {choice.lane} wait at the same time, as compute() "

@@ -21,7 +21,7 @@ RUN_S = 0.002
 
 #: Partitions for each worker, if items are many. Smaller: uneven ones end unevenly;
 #: larger: each costs a scheduler some time.
-PARTITIONS_A_WORKER = 4
+PARTITIONS_A_WORKER = 16
 
 #: Seconds below which a partition is too short: stock schedulers take up to 1 ms to
 #: hand it out.

@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from amorsize_dask.core.model import Limits, Machine, Workload
+from amorsize_dask.core.model import Lane, Limits, Machine, Workload
 from amorsize_dask.execute.graph import TaskGraph
 from amorsize_dask.execute.identity import find_lone_stages
 from amorsize_dask.execute.node import Key
@@ -132,7 +132,13 @@ def optimize_collection(
             )
         return Plan(data=collection, reason=reason, max_workers=max_workers)
     main = max(found, key=lambda stage: stage.serial_s)
-    pool = choose_pool(main.workload, machine, limits, target_chunk_s=target_s)
+    pool = choose_pool(
+        main.workload,
+        machine,
+        limits,
+        target_chunk_s=target_s,
+        may_wait=main.choice.lane is Lane.PROCESSES,
+    )
     profile = make_profile(
         main.n_items, main.workload, main.sample, machine, main.choice, pool
     )

@@ -16,6 +16,7 @@ from amorsize_dask.arguments import (
     check_max_workers,
     check_seconds,
 )
+from amorsize_dask.core.model import Lane
 from amorsize_dask.errors import ArgumentError
 from amorsize_dask.measure.global_random import seeds_globally
 from amorsize_dask.planning.choice import choose_lane
@@ -186,6 +187,7 @@ def _optimize(
         allowed=unpicklable is None
         and not _is_alone(sample)
         and sample.n_inner_cores == 1,
+        may_wait=choice.lane is Lane.PROCESSES,
     )
     serial_s = whole.n_tasks * whole.mean_s
     profile = make_profile(data.n_items, whole, sample, machine, choice, pool)

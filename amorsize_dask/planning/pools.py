@@ -21,7 +21,7 @@ from typing import Any
 
 import cloudpickle
 
-from amorsize_dask.core.cost import move_s, rounds_s, usable_cores
+from amorsize_dask.core.cost import rounds_s, usable_cores
 from amorsize_dask.core.model import Costs, Lane, Limits, Machine, Workload
 from amorsize_dask.core.placement import (
     GAIN_FRACTION,
@@ -66,6 +66,8 @@ def choose_pool(
     target_chunk_s: float,
     function_bytes: int = 0,
     allowed: bool = True,
+    may_wait: bool = False,
+    costs: Costs | None = None,
 ) -> PoolChoice:
     """Choose processes and chunks for a pool.
 
@@ -83,27 +85,34 @@ def choose_pool(
         Bytes of the function, which is sent with each chunk.
     allowed : bool, optional
         Whether more than one process may be chosen at all.
+    may_wait : bool, optional
+        Whether it may be chosen for a function that mostly waits, too. Threads are for
+        that, unless it holds the GIL so much when it doesn't.
+    costs : Costs, optional
+        What the pool costs; by default what one of `multiprocessing` does here.
 
     Returns
     -------
     PoolChoice
         One process unless more are faster by `GAIN_FRACTION` than a loop: that is also
-        the answer for functions that wait.
+        the answer for functions that wait, by default.
     """
-    costs = find_pool_costs(machine.costs)
+    costs = costs or find_pool_costs(machine.costs)
     machine = replace(machine, costs=costs)
     serial_s = workload.n_tasks * workload.mean_s
     most = 1
-    if allowed and workload.cpu_fraction > WAITING_FRACTION:
+    if allowed and (may_wait or workload.cpu_fraction > WAITING_FRACTION):
         most = min(
             usable_cores(workload, machine),
-            memory_ceiling(workload, machine, limits, Lane.PROCESSES),
+            memory_ceiling(workload, machine, limits, Lane.PROCESSES, share=1.0),
             max(1, workload.n_tasks),
         )
         if limits.max_workers is not None:
             most = min(most, limits.max_workers)
     chunk_s = costs.round_trip_s + function_bytes / costs.bytes_per_s
-    item_s = workload.mean_s + move_s(workload, costs)
+    # An item is one of a list, however few there are.
+    item_s = workload.mean_s + costs.item_s
+    item_s += (workload.in_bytes + workload.out_bytes) / costs.bytes_per_s
     largest = max(1, int(min(target_chunk_s / max(item_s, 1e-9), workload.n_tasks)))
 
     def predict(n: int, size: int) -> float:

@@ -168,7 +168,7 @@ def take_sample(
         over all items would take, but for the last call that was begun.
     """
     start = perf_counter()
-    sampling = _Sampling(func, items, n_items, most or len(items), n_each)
+    sampling = Sampling(func, items, n_items, most or len(items), n_each)
     with Trial(func) as trial:
         n = min(1, len(items))
         while n:
@@ -180,7 +180,7 @@ def take_sample(
     return sample
 
 
-class _Sampling:
+class Sampling:
     """A sample while it is being taken."""
 
     def __init__(

@@ -42,7 +42,7 @@ from amorsize_dask.core.model import Decision, Lane, Limits, Machine
 from amorsize_dask.core.outcome import Outcome
 from amorsize_dask.core.scheduling import Scheduling
 from amorsize_dask.simulate.processor import Processor
-from amorsize_dask.simulate.work import NO_FAULTS, Faults, SimulatedTask
+from amorsize_dask.simulate.work import NO_FAULTS, AnyTask, Faults
 from amorsize_dask.simulate.worker import Meter, SimulatedWorker
 
 #: Seconds after which the core gets a first glimpse of what the side thread runs;
@@ -90,7 +90,7 @@ class SimulatedRun:
 
 def simulate(
     graph: Graph,
-    tasks: Sequence[SimulatedTask],
+    tasks: Sequence[AnyTask],
     machine: Machine,
     limits: Limits = _NO_LIMITS,
     *,
@@ -107,7 +107,7 @@ def simulate(
     ----------
     graph : Graph
         The tasks' dependencies and stages.
-    tasks : sequence of SimulatedTask
+    tasks : sequence of SimulatedTask or SimulatedPartition
         What each task takes.
     machine : Machine
         Cores and costs. Tasks that compute share the physical cores. The core is told
@@ -146,7 +146,7 @@ class _SimulatedMachine:
     def __init__(
         self,
         core: Scheduling,
-        tasks: Sequence[SimulatedTask],
+        tasks: Sequence[AnyTask],
         n_items: Sequence[int],
         machine: Machine,
         n_warm: int,
@@ -247,8 +247,8 @@ class _SimulatedMachine:
 
     def _cut(self, action: Cut) -> None:
         task, n_left = self._tasks[action.task], self._n_items[action.task]
-        self._tasks.append(task.scale(action.n_items / n_left))
-        self._tasks[action.task] = task.scale(1 - action.n_items / n_left)
+        part, self._tasks[action.task] = task.cut(action.n_items, n_left)
+        self._tasks.append(part)
         self._n_items[action.task] -= action.n_items
         self._n_items.append(action.n_items)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -32,14 +32,63 @@ class SimulatedTask(NamedTuple):
     #: Bytes that it leaves behind in its worker process.
     leaked_bytes: int = 0
 
-    def scale(self, fraction: float) -> SimulatedTask:
-        """Return a task with a share of this one's items."""
+    def cut(self, n: int, n_left: int) -> tuple[SimulatedTask, SimulatedTask]:
+        """Return tasks with the first n items of those left, and with the others."""
+        return self._scale(n / n_left), self._scale(1 - n / n_left)
+
+    def _scale(self, fraction: float) -> SimulatedTask:
         return self._replace(
             seconds=fraction * self.seconds,
             in_bytes=round(fraction * self.in_bytes),
             out_bytes=round(fraction * self.out_bytes),
             leaked_bytes=round(fraction * self.leaked_bytes),
         )
+
+
+class SimulatedPartition:
+    """Items that one task handles, each with needs of its own.
+
+    It can stand wherever a `SimulatedTask` can.
+
+    Parameters
+    ----------
+    items : sequence of SimulatedTask
+        What each of them needs, in order.
+    """
+
+    __slots__ = (
+        "_items",
+        "cpu_fraction",
+        "gil_fraction",
+        "in_bytes",
+        "leaked_bytes",
+        "out_bytes",
+        "peak_bytes",
+        "seconds",
+    )
+
+    def __init__(self, items: Sequence[SimulatedTask]) -> None:
+        self._items = items
+        self.seconds = sum(item.seconds for item in items)
+        by_s = self.seconds or 1.0
+        cpu_s = sum(item.seconds * item.cpu_fraction for item in items)
+        gil_s = sum(item.seconds * item.gil_fraction for item in items)
+        # Sums of many terms may end up above the whole by what they were rounded.
+        self.cpu_fraction = min(1.0, cpu_s / by_s)
+        self.gil_fraction = min(self.cpu_fraction, gil_s / by_s)
+        self.in_bytes = sum(item.in_bytes for item in items)
+        self.out_bytes = sum(item.out_bytes for item in items)
+        self.leaked_bytes = sum(item.leaked_bytes for item in items)
+        self.peak_bytes = max((item.peak_bytes for item in items), default=0)
+
+    def cut(self, n: int, n_left: int) -> tuple[SimulatedPartition, SimulatedPartition]:
+        """Return the first n items, and the others."""
+        assert n_left == len(self._items)
+        return SimulatedPartition(self._items[:n]), SimulatedPartition(self._items[n:])
+
+
+#: What a simulated machine can run.
+AnyTask = SimulatedTask | SimulatedPartition
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -10,7 +10,7 @@ from math import ceil
 from amorsize_dask.core.model import Lane
 from amorsize_dask.core.outcome import Outcome
 from amorsize_dask.simulate.processor import Clock, Job, Processor
-from amorsize_dask.simulate.work import SimulatedTask
+from amorsize_dask.simulate.work import AnyTask
 
 #: Seconds after which a task that does several things (waits, computes, holds the GIL)
 #: turns from one to the next. Smaller: more events to simulate; larger: a first look at
@@ -59,7 +59,7 @@ class SimulatedWorker:
         Where it runs; in a process of its own it needs no GIL of the caller's.
     processor : Processor
         What it runs on.
-    tasks : sequence of SimulatedTask
+    tasks : sequence of SimulatedTask or SimulatedPartition
         All tasks of the run, by number.
     meter : Meter
         Where its tasks are counted.
@@ -81,7 +81,7 @@ class SimulatedWorker:
         self,
         lane: Lane,
         processor: Processor,
-        tasks: Sequence[SimulatedTask],
+        tasks: Sequence[AnyTask],
         meter: Meter,
         *,
         latency_s: float,
@@ -107,7 +107,7 @@ class SimulatedWorker:
         self._outcomes: list[Outcome] = []
         self._job: Job | None = None
         self._phases: Iterator[tuple[Clock, float]] = iter(())
-        self._running: SimulatedTask | None = None
+        self._running: AnyTask | None = None
         self._batch_start_s = self._task_start_s = 0.0
         self._cpu_s = self._gil_start_s = 0.0
         self._shown_fraction = 1.0
@@ -233,7 +233,7 @@ class SimulatedWorker:
     def _start(self, clock: Clock, seconds: float, then: Callable[[], None]) -> None:
         self._job = clock.add(seconds, then)
 
-    def _phases_of(self, task: SimulatedTask) -> Iterator[tuple[Clock, float]]:
+    def _phases_of(self, task: AnyTask) -> Iterator[tuple[Clock, float]]:
         """Yield what the task does one after the other, and for how long."""
         processor, seconds = self._processor, task.seconds
         cpu_s = seconds * task.cpu_fraction

@@ -502,7 +502,7 @@ def test_partitions_of_large_items_are_small(monkeypatch: pytest.MonkeyPatch) ->
 
     monkeypatch.setattr(choice, "PARTITION_BYTES", 10_000)
     assert from_sequence([bytes(1000)] * 400, max_workers=1).npartitions > 40
-    assert from_sequence([bytes(10)] * 400, max_workers=1).npartitions <= 4
+    assert from_sequence([bytes(10)] * 400, max_workers=1).npartitions <= 20
 
 
 # -- arguments -------------------------------------------------------------------------

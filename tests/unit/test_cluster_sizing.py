@@ -52,7 +52,8 @@ def choose(
 @pytest.mark.parametrize("n_cores", [2, 4, 8, 16, 32, 64])
 def test_work_that_holds_the_gil_gets_a_process_for_each_core(n_cores: int) -> None:
     """Processes with one thread each, as many as there are cores."""
-    size = choose(COMPUTING, n_cores=n_cores)
+    uneven = replace(COMPUTING, std_s=COMPUTING.mean_s / 2)
+    size = choose(uneven, n_cores=n_cores)
     assert (size.n_workers, size.threads_per_worker) == (n_cores, 1)
     assert size.processes
     assert size.n_inner_threads == 1

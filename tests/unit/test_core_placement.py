@@ -7,6 +7,7 @@ from dataclasses import replace
 import pytest
 from simulated import machine
 
+from amorsize_dask.core.budget import HIGH_WATER
 from amorsize_dask.core.cost import boot_s, predict, usable_cores
 from amorsize_dask.core.model import Costs, Lane, Limits, Machine, Workload
 from amorsize_dask.core.placement import (
@@ -90,13 +91,14 @@ def test_unmeasured_stage_gets_all_cores(lane: Lane, n_workers: int) -> None:
 
 
 def test_memory_ceiling() -> None:
-    """Peaks must fit into the budget together, but one task must run."""
+    """Peaks must fit into what a run takes together, but one task must run."""
     host = machine(8, memory_bytes=10**9)
     hungry = replace(COMPUTING, peak_bytes=2e8)
-    assert memory_ceiling(hungry, host, Limits(), Lane.THREADS) == 5
+    assert memory_ceiling(hungry, host, Limits(), Lane.THREADS) == 4
     assert memory_ceiling(hungry, host, Limits(), Lane.PROCESSES) == int(
-        1e9 / (2e8 + WORKER_BYTES)
+        HIGH_WATER * 1e9 / (2e8 + WORKER_BYTES)
     )
+    assert memory_ceiling(hungry, host, Limits(), Lane.THREADS, share=1.0) == 5
     tight = Limits(memory_limit_bytes=10**8)
     assert memory_ceiling(hungry, host, tight, Lane.THREADS) == 1
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from itertools import accumulate
 from typing import TypeVar
 
 import pytest
@@ -32,7 +33,7 @@ from amorsize_dask.core.events import (
     WorkerReady,
 )
 from amorsize_dask.core.experience import Experience
-from amorsize_dask.core.feeding import SLICE_BYTES
+from amorsize_dask.core.feeding import SLICE_BYTES, SLICE_GROWTH
 from amorsize_dask.core.model import Lane, Limits
 from amorsize_dask.core.outcome import Outcome
 from amorsize_dask.core.scheduling import Scheduling
@@ -283,10 +284,37 @@ def test_large_results_limit_slices() -> None:
     """The caller makes no more results at once than a slice may hold."""
     core = Scheduling(bag(1000), machine(1), Limits(lanes=(INLINE,)))
     (run,) = only(Run, core.handle())
-    out_bytes = int(SLICE_BYTES / 10)
+    out_bytes = int(SLICE_BYTES / 2)
     outcomes = [Outcome(task, 1e-6, 1e-6, out_bytes) for task in run.tasks]
     (run,) = only(Run, core.handle(BatchDone(CALLER, outcomes)))
-    assert len(run.tasks) == 10
+    assert len(run.tasks) == 2
+
+
+def test_slices_grow_with_what_has_finished() -> None:
+    """A first task that is short doesn't speak for hundreds of others."""
+    core = Scheduling(bag(1000), machine(1), Limits(lanes=(INLINE,)))
+    (run,) = only(Run, core.handle())
+    sizes = []
+    while not core.is_finished:
+        sizes.append(len(run.tasks))
+        events = done(CALLER, run.tasks, 1e-6)
+        run = next(iter(only(Run, core.handle(events))), run)
+    most = accumulate(sizes, initial=0)
+    assert sizes[0] == 1
+    assert all(
+        n <= SLICE_GROWTH * max(1, known) for n, known in zip(sizes, most, strict=False)
+    )
+    assert len(sizes) < 10
+
+
+@pytest.mark.parametrize("is_known", [False, True])
+def test_items_that_grow_are_shared_out(is_known: bool) -> None:
+    """Data that is sorted by size, smallest first, isn't all done by the caller."""
+    tasks = [SimulatedTask(5e-5 * i) for i in range(1, 401)]
+    recalled = {0: seen(0.01, 400)} if is_known else {}
+    run = simulate(bag(400), tasks, machine(4), recalled=recalled)
+    total_s = sum(task.seconds for task in tasks)
+    assert run.makespan_s < total_s / 4 + 2 * 4 * machine().costs.boot_first_s
 
 
 def test_tasks_of_unknown_length_come_one_at_a_time() -> None:
