@@ -27,6 +27,9 @@ if TYPE_CHECKING:
         local_cluster,
         predict_makespans,
     )
+    from amorsize_dask.cluster.adaptive import MeasuredAdaptive
+    from amorsize_dask.cluster.advice import advise_workers, cluster_record
+    from amorsize_dask.cluster.recorder import ClusterRecorder
     from amorsize_dask.compare.comparison import (
         Comparison,
         ComparisonConfig,
@@ -65,6 +68,7 @@ _HOMES = {
     "AmorsizeError": "errors",
     "AmorsizeScheduler": "scheduler",
     "ArgumentError": "errors",
+    "ClusterRecorder": "cluster.recorder",
     "Comparison": "compare.comparison",
     "ComparisonConfig": "compare.comparison",
     "ConfigChangedWarning": "errors",
@@ -72,6 +76,7 @@ _HOMES = {
     "ConfigNotFoundError": "errors",
     "DiagnosticProfile": "planning.profile",
     "LaneError": "errors",
+    "MeasuredAdaptive": "cluster.adaptive",
     "MemoryBudgetError": "errors",
     "Pipeline": "pipeline.pipeline",
     "Plan": "planning.plan",
@@ -81,8 +86,10 @@ _HOMES = {
     "TaskTimeoutError": "errors",
     "WorkerLostError": "errors",
     "WorkerStartError": "errors",
+    "advise_workers": "cluster.advice",
     "amorsize_scheduler": "scheduler",
     "cluster_kwargs": "cluster",
+    "cluster_record": "cluster.advice",
     "compare_strategies": "compare.comparison",
     "estimate_safe_batch_size": "batches",
     "from_sequence": "planning.sequence",
@@ -101,6 +108,7 @@ __all__ = [
     "AmorsizeError",
     "AmorsizeScheduler",
     "ArgumentError",
+    "ClusterRecorder",
     "Comparison",
     "ComparisonConfig",
     "ConfigChangedWarning",
@@ -108,6 +116,7 @@ __all__ = [
     "ConfigNotFoundError",
     "DiagnosticProfile",
     "LaneError",
+    "MeasuredAdaptive",
     "MemoryBudgetError",
     "Pipeline",
     "Plan",
@@ -117,8 +126,10 @@ __all__ = [
     "TaskTimeoutError",
     "WorkerLostError",
     "WorkerStartError",
+    "advise_workers",
     "amorsize_scheduler",
     "cluster_kwargs",
+    "cluster_record",
     "compare_strategies",
     "estimate_safe_batch_size",
     "execute",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import signal
 import threading
 import time
 from typing import Any
@@ -65,3 +66,13 @@ def spin(seconds: float) -> float:
     while time.thread_time() < end:
         pass
     return time.perf_counter() - start
+
+
+def own_pid() -> int:
+    """Return the process that this runs in."""
+    return os.getpid()
+
+
+def kill(pid: int) -> None:
+    """End a process at once."""
+    os.kill(pid, signal.SIGKILL)

@@ -9,10 +9,13 @@ import dask.bag as db
 
 from amorsize_dask import (
     AmorsizeScheduler,
+    ClusterRecorder,
     ComparisonConfig,
     Plan,
+    advise_workers,
     amorsize_scheduler,
     cluster_kwargs,
+    cluster_record,
     compare_strategies,
     execute,
     load_config,
@@ -104,3 +107,14 @@ assert_type(validate_system().warnings, tuple[str, ...])
 path = save_config("numbers", plan)
 assert_type(load_config(path, abs), Plan)
 assert_type(predict_makespans((abs, [-1, -2]), [1, 2], n_cores=2), dict[int, float])
+
+with local_cluster((abs, [-1]), client=True) as cluster:
+    cluster.client.register_plugin(ClusterRecorder())
+    seen = cluster_record(cluster.client)
+    assert_type(seen.n_left, int)
+    assert_type(seen.stages[0].longest_s, float)
+    advice = advise_workers(cluster.client, maximum=8, target_s=10, start_s=0.5)
+    assert_type(advice.n_workers, int)
+    assert_type(advice.reason, str)
+    assert_type(dict(advice.makespans), dict[int, float])
+    assert_type(cluster_kwargs(seen).fits, bool)

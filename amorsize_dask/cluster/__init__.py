@@ -38,8 +38,8 @@ def cluster_kwargs(
         tasks are run here, two or more for up to about a second, and their results
         thrown away.
         ``(func, data)`` with a sequence of items: the same with some of the items. A
-        plan, or the record of an earlier run, `AmorsizeScheduler.last_run`: nothing is
-        run.
+        plan, or the record of an earlier run, `AmorsizeScheduler.last_run`, or of a
+        cluster, `cluster_record(client)`: nothing is run.
     max_workers : int, optional
         Most tasks at once, >= 1. By default as many as pay.
     memory_limit : str, int or float, optional

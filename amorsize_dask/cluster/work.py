@@ -10,6 +10,7 @@ from dask.bag import from_sequence
 from dask.base import is_dask_collection
 
 from amorsize_dask.cluster.probe import SAMPLE_TASKS, Probe, probe
+from amorsize_dask.cluster.record import ClusterRecord
 from amorsize_dask.core.model import Workload
 from amorsize_dask.errors import ArgumentError
 from amorsize_dask.execute.record import RunRecord, StageRecord
@@ -22,7 +23,7 @@ _PUT_TOGETHER = "finalize"
 
 _EXPECTED = (
     "expected a Dask collection, a list of delayed values, a function with a sequence "
-    "of items for it, a plan, or the record of a run"
+    "of items for it, a plan, or the record of a run or of a cluster"
 )
 
 
@@ -62,6 +63,9 @@ def measure_work(work: Any) -> Work:
             if not stage.name.startswith(_PUT_TOGETHER)
         )
         # The results of the last stage are taken to be what was asked for.
+        found = Work(stages=stages, held_bytes=_all_bytes(stages[-1:]))
+    elif isinstance(work, ClusterRecord):
+        stages = work.list_all()
         found = Work(stages=stages, held_bytes=_all_bytes(stages[-1:]))
     elif _is_call(work):
         found = _try_function(*work)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from amorsize_dask.execute.fused import find_leaves
@@ -32,14 +32,35 @@ def fingerprint_stages(tasks: TaskGraph) -> dict[int, str]:
         return {}
     firsts = _find_firsts(tasks)
     own = {
-        number: ",".join(map(fingerprint_function, _functions(tasks.nodes[task])))
-        for number, task in firsts.items()
+        number: _join(_functions(tasks.nodes[task])) for number, task in firsts.items()
     }
     return {
         number: _digest(own[number], sorted(_needed(tasks, task, own)))
         for number, task in firsts.items()
         if number not in graph.caller_stages and own[number]
     }
+
+
+def fingerprint_calls(
+    functions: Iterable[Any], needed: Iterable[Iterable[Any]]
+) -> str | None:
+    """Return the fingerprint of a stage of which no more is known than what it calls.
+
+    Parameters
+    ----------
+    functions : iterable of callable
+        What its tasks call.
+    needed : iterable of iterable of callable
+        The same of the stages that it needs values of.
+
+    Returns
+    -------
+    str or None
+        Where the tasks call one function, what `fingerprint_stages` returns for them.
+        ``None``: they call nothing.
+    """
+    own = _join(functions)
+    return _digest(own, sorted(set(filter(None, map(_join, needed))))) if own else None
 
 
 def find_lone_stages(tasks: TaskGraph) -> frozenset[int]:
@@ -65,6 +86,10 @@ def _find_firsts(tasks: TaskGraph) -> dict[int, int]:
 
 def _needed(tasks: TaskGraph, task: int, own: dict[int, str]) -> set[str]:
     return {own[tasks.stage_of[d]] for d in tasks.graph.dependencies[task]}
+
+
+def _join(functions: Iterable[Any]) -> str:
+    return ",".join(map(fingerprint_function, functions))
 
 
 def _digest(own: str, needed: list[str]) -> str:
