@@ -1,9 +1,14 @@
-"""A pipeline that downloads, parses and writes, each stage in its own lane."""
+"""A bag goes through a pipeline that downloads, parses and writes.
+
+All stages run at the same time, each in its own lane, and the report tells of each.
+"""
 
 import json
 import tempfile
 import time
 from pathlib import Path
+
+import dask.bag as db
 
 from amorsize_dask import AmorsizeScheduler, Pipeline, Stage
 
@@ -35,11 +40,12 @@ def find_folder():
     return folder
 
 
+numbers = db.from_sequence(range(300), npartitions=10)
 with AmorsizeScheduler() as scheduler:
     pipeline = Pipeline(
         [fetch, parse, Stage(write, set_up=find_folder)], scheduler=scheduler
     )
-    paths = list(pipeline.run(range(300)))
+    paths = list(pipeline.run(numbers))
 
 assert [path.stem for path in paths] == [str(number) for number in range(300)]
 assert all(path.read_text() == "100" for path in paths)

@@ -18,6 +18,7 @@ from amorsize_dask import (
     ArgumentError,
     cluster_kwargs,
     local_cluster,
+    optimize,
 )
 from amorsize_dask.cluster import ClusterArguments
 from amorsize_dask.measure import machine
@@ -146,6 +147,16 @@ def test_a_record_is_enough() -> None:
     assert {worker["nthreads"] for worker in workers} == {
         cluster.arguments["threads_per_worker"]
     }
+
+
+def test_a_plan_is_enough() -> None:
+    """What `optimize` has measured sizes a cluster; nothing is run again."""
+    plan = optimize(tasks.wait, list(range(200)))
+    with local_cluster(plan, client=True, **QUIET) as cluster:
+        assert bag(tasks.wait, range(40)).compute() == list(range(40))
+        (worker,) = cluster.scheduler_info["workers"].values()
+    assert "200 tasks" in cluster.arguments.reasons["n_workers"]
+    assert worker["nthreads"] == cluster.arguments["threads_per_worker"] > 2
 
 
 def test_two_clusters_have_two_dashboards() -> None:
