@@ -353,6 +353,9 @@ class Feeding:
         if lane is Lane.THREADS and not stage.statistics.is_sharing_known:
             # Until it has shown whether they are in each other's way.
             target_s = min(target_s, SHARED_S / n_sharing)
+        if self._graph.graph.is_open and self._placing.has_unplaced:
+            # Its stages can't begin, or be placed, until this has results.
+            target_s = 0.0
         n = self._cap(
             choose_batch_size(
                 self._graph.n_items_ready[number],

@@ -119,6 +119,11 @@ class Placing:
         is_chain = number in self._graph.graph.tail_stage
         return number not in self.caller_stages and not (is_chain and work_s >= WORTH_S)
 
+    @property
+    def has_unplaced(self) -> bool:
+        """Whether there is a stage that hasn't been placed, also one without tasks."""
+        return any(stage.placement is None for stage in self.stages)
+
     def lanes_of(self, number: int) -> tuple[Lane, ...]:
         """Return the lanes in which a stage may run, simplest first."""
         if number in self.caller_stages:

@@ -76,6 +76,11 @@ logger = logging.getLogger(__name__)
 #: wake-ups; larger: such a Ctrl-C is noticed that much later.
 MAX_WAIT_S = 0.5
 
+#: Seconds for which results are handed over one after the other before the loop looks
+#: what has come meanwhile. Smaller: small results that are there at once take a turn
+#: each; larger: workers wait, and large results that were taken stay for longer.
+HAND_OVER_S = 0.5e-3
+
 
 class Execution:
     """The run of one graph.
@@ -227,14 +232,20 @@ class Execution:
                     # Nothing else is going to be made.
                     self.processes.release()
                     flow.grow(self.store, self._core.budget)
-                if flow.has_result:
+                if not flow.has_result and failure is not None:
+                    raise failure
+                start, away_s = perf_counter(), 0.0
+                while flow.has_result:
                     value = flow.take(self.store)
-                    start = perf_counter()
+                    taken = perf_counter()
                     yield value
                     del value
-                    events.append(Away(perf_counter() - start))
-                elif failure is not None:
-                    raise failure
+                    back = perf_counter()
+                    away_s += back - taken
+                    if back - start > HAND_OVER_S:
+                        break
+                if away_s:
+                    events.append(Away(away_s))
             # For the record.
             self._core.handle(*events)
 

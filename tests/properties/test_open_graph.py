@@ -8,12 +8,16 @@ from test_scheduling import FakeEdge
 
 from amorsize_dask.core.events import (
     CALLER,
+    SIDE,
+    Action,
     Added,
     BatchDone,
     Drop,
     Event,
     Run,
+    StartWorkers,
     Taken,
+    WorkerReady,
 )
 from amorsize_dask.core.graph import Graph
 from amorsize_dask.core.model import Lane, Limits, Machine
@@ -116,3 +120,38 @@ def test_a_value_stays_until_the_user_and_all_tasks_have_had_it() -> None:
     assert core.handle(done(1)) == [Drop([0])]
     assert core.handle(Taken(1)) == [Drop([1])]
     assert core.handle(Added([((), 0)], {})) == [Run(CALLER, [2])]
+
+
+def thread_batches(core: Scheduling, actions: list[Action]) -> list[int]:
+    """Let waiting tasks be run until threads have had some; return their sizes."""
+    sizes: list[int] = []
+    while not sizes:
+        events: list[Event] = []
+        for action in actions:
+            match action:
+                case StartWorkers():
+                    events += map(WorkerReady, action.workers)
+                case Run() if action.worker <= SIDE:
+                    outcomes = [Outcome(t, 0.02, 0.0, 10) for t in action.tasks]
+                    events.append(BatchDone(action.worker, outcomes))
+                case Run():
+                    sizes.append(len(action.tasks))
+        actions = core.handle(*events)
+    return sizes
+
+
+def test_what_others_wait_for_comes_one_by_one() -> None:
+    """A stage that hasn't begun gets its first tasks early; later batches are full."""
+    graph = Graph(
+        dependencies=[], stage_of=[], n_stages=2, wanted=frozenset(), is_open=True
+    )
+    core = Scheduling(graph, machine(), Limits(), is_streamed=True)
+    actions = core.handle(Added([((), 0)] * 500, {0: 0, 1: 500}))
+    assert set(thread_batches(core, actions)) == {1}
+
+    alone = Graph(
+        dependencies=[], stage_of=[], n_stages=1, wanted=frozenset(), is_open=True
+    )
+    core = Scheduling(alone, machine(), Limits(), is_streamed=True)
+    actions = core.handle(Added([((), 0)] * 500, {0: 0}))
+    assert max(thread_batches(core, actions)) == 4
