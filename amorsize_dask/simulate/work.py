@@ -65,6 +65,7 @@ class SimulatedPartition:
         "out_bytes",
         "peak_bytes",
         "seconds",
+        "shown_fraction",
     )
 
     def __init__(self, items: Sequence[SimulatedTask]) -> None:
@@ -76,6 +77,8 @@ class SimulatedPartition:
         # Sums of many terms may end up above the whole by what they were rounded.
         self.cpu_fraction = min(1.0, cpu_s / by_s)
         self.gil_fraction = min(self.cpu_fraction, gil_s / by_s)
+        shown_s = sum(i.seconds * i.gil_fraction * i.shown_fraction for i in items)
+        self.shown_fraction = min(1.0, shown_s / gil_s) if gil_s else 1.0
         self.in_bytes = sum(item.in_bytes for item in items)
         self.out_bytes = sum(item.out_bytes for item in items)
         self.leaked_bytes = sum(item.leaked_bytes for item in items)
