@@ -44,6 +44,7 @@ from amorsize_dask.execute.recollection import NO_RECOLLECTION, recollect
 from amorsize_dask.execute.record import RunRecord, make_record
 from amorsize_dask.execute.start_method import choose_start_method, has_processes
 from amorsize_dask.lowering import find_annotations, lower, materialize, nest, read
+from amorsize_dask.lowering.collector import collector_paused
 from amorsize_dask.lowering.partitions import find_partitions, is_bag
 from amorsize_dask.measure.load import LoadWatch
 from amorsize_dask.measure.machine import leave_to_others, measure_machine
@@ -373,27 +374,28 @@ class AmorsizeScheduler:
         modules = find_modules(tasks) if may_boot else ()
         machine, load = self._look_at_machine(of_dask(modules))
         recollection = recollect(tasks) if _remembers() else NO_RECOLLECTION
-        scheduling = Scheduling(
-            tasks.graph,
-            machine,
-            self._with_memory_limit(limits, machine),
-            n_warm=n_warm,
-            is_streamed=is_streamed,
-            recalled={**recollection.experiences, **known},
-            lone_stages=find_lone_stages(tasks),
-        )
-        execution = Execution(
-            tasks,
-            scheduling,
-            self._pool,
-            observer=observers if observers.wants_tasks else None,
-            on_worker_ready=self._calibration.note_ready,
-            rerun_failed=_wants_rerun(kwargs),
-            retries=check_retries_of(kwargs.get("retries", self._retries))[0],
-            timeout_s=self._timeout_s,
-            modules=modules,
-            watches_memory=self._memory_limit is None,
-        )
+        with collector_paused():
+            scheduling = Scheduling(
+                tasks.graph,
+                machine,
+                self._with_memory_limit(limits, machine),
+                n_warm=n_warm,
+                is_streamed=is_streamed,
+                recalled={**recollection.experiences, **known},
+                lone_stages=find_lone_stages(tasks),
+            )
+            execution = Execution(
+                tasks,
+                scheduling,
+                self._pool,
+                observer=observers if observers.wants_tasks else None,
+                on_worker_ready=self._calibration.note_ready,
+                rerun_failed=_wants_rerun(kwargs),
+                retries=check_retries_of(kwargs.get("retries", self._retries))[0],
+                timeout_s=self._timeout_s,
+                modules=modules,
+                watches_memory=self._memory_limit is None,
+            )
         start = perf_counter()
         error: BaseException | None = None
         try:

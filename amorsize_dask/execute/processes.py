@@ -243,6 +243,9 @@ class ProcessLane:
             self._unwatch(worker)
             self._pool.give_back(worker)
         self._workers.clear()
+        # Nothing comes any more. What is to be told of it refers to the run, which
+        # refers to this: a graph would be there until the collector finds it.
+        self._receive = self._fail = _ignore
 
     # -- messages -------------------------------------------------------------------
 
@@ -382,6 +385,10 @@ class ProcessLane:
         if worker.channel.wants_to_write:
             mask |= selectors.EVENT_WRITE
         self._selector.modify(worker.channel, mask, Tag(number, False))
+
+
+def _ignore(*_: object) -> None:
+    """Take something that no one waits for."""
 
 
 def _warn(caught: Sequence[CaughtWarning]) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import weakref
 from collections.abc import Callable
 from operator import add
 from typing import Any
@@ -177,6 +179,33 @@ def test_task_sees_the_same_object_inline(forced: Force) -> None:
     """Data in the graph isn't copied on its way to a task of the caller."""
     data = object()
     assert forced("auto")({"x": data, "y": (id, "x")}, "y") == id(data)
+
+
+class Data:
+    """Something whose end can be seen."""
+
+
+@pytest.mark.parametrize("is_streamed", [False, True])
+@pytest.mark.parametrize("lane", ["auto", *LANES])
+def test_nothing_of_a_run_waits_for_the_collector(
+    forced: Force, lane: str, is_streamed: bool
+) -> None:
+    """A graph is gone as soon as it has been computed, however large it is."""
+    scheduler = forced(lane)
+    data = [Data() for _ in range(20)]
+    gone = [weakref.ref(one) for one in data]
+    bag = db.from_sequence(data, npartitions=10).map(type)
+    gc.collect()
+    gc.disable()
+    try:
+        if is_streamed:
+            assert list(scheduler.stream(bag)) == [Data] * 20
+        else:
+            assert bag.compute(scheduler=scheduler) == [Data] * 20
+        del bag, data
+        assert [ref() for ref in gone] == [None] * 20
+    finally:
+        gc.enable()
 
 
 def test_bad_arguments_fail_at_once() -> None:

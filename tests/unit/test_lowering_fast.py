@@ -21,7 +21,7 @@ from amorsize_dask.execute.graph import TaskGraph
 from amorsize_dask.execute.parts import Rest
 from amorsize_dask.execute.recipe import Piece
 from amorsize_dask.lowering import layers, read, read_fast
-from amorsize_dask.lowering.collector import collector_paused
+from amorsize_dask.lowering.collector import MANY_OBJECTS, collector_paused
 
 
 class Lowered:
@@ -332,3 +332,16 @@ def test_the_collector_pauses() -> None:
     with pytest.raises(KeyError), collector_paused():
         raise KeyError
     assert gc.isenabled()
+
+
+def test_what_is_made_while_the_collector_pauses_is_old() -> None:
+    """The collector doesn't walk a large graph once in each generation."""
+    gc.collect()
+    with collector_paused():
+        made = [[i] for i in range(MANY_OBJECTS + 1000)]
+    ids = {id(one) for one in made}
+    assert len(ids.intersection(map(id, gc.get_objects(2)))) == len(ids)
+    assert gc.get_freeze_count() == 0
+    with collector_paused():
+        few = [[i] for i in range(100)]
+    assert not {id(one) for one in few}.intersection(map(id, gc.get_objects(2)))
