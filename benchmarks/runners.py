@@ -10,6 +10,7 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from enum import Enum
 from functools import partial
+from math import inf
 from typing import Any
 
 import dask
@@ -19,7 +20,12 @@ from limits import HAND
 from workload import Graph, Workload
 
 from amorsize_dask import AmorsizeScheduler
+from amorsize_dask.core import scheduling
+from amorsize_dask.core.budget import Budget
 from amorsize_dask.measure.history import shared
+
+#: More than any machine has, in bytes.
+NO_LIMIT = 10**15
 
 #: What comes before the name of a way in the name of its runner.
 HAND_PREFIX = f"{HAND}: "
@@ -108,7 +114,7 @@ def open_joblib(workload: Workload) -> Iterator[Callable[[Any], Any]]:
 
 
 @contextmanager
-def open_amorsize(workload: Workload) -> Iterator[Callable[[Any], Any]]:
+def open_amorsize(workload: Workload, **options: Any) -> Iterator[Callable[[Any], Any]]:
     """Make a scheduler of its own."""
     # Dask imports it for `sync` and all others that it knows by name; the caller's
     # memory is compared with theirs.
@@ -116,8 +122,31 @@ def open_amorsize(workload: Workload) -> Iterator[Callable[[Any], Any]]:
 
     # What other rounds have shown would make a cold run one that knows its work.
     shared.clear()
-    with AmorsizeScheduler(**workload.options) as scheduler:
+    with AmorsizeScheduler(**{**workload.options, **options}) as scheduler:
         yield partial(compute, scheduler=scheduler)
+
+
+class Uncounted(Budget):
+    """Counts nothing, so that all has room."""
+
+    room_bytes = inf
+    has_large = has_spilled = False
+
+    def hold(self, *_: object) -> None:
+        """Do nothing."""
+
+    drop = begin = end = lose = note_growth = note_left = hold
+
+
+@contextmanager
+def open_uncounted(workload: Workload) -> Iterator[Callable[[Any], Any]]:
+    """Make a scheduler for which memory doesn't exist, in this process."""
+    counted, scheduling.Budget = scheduling.Budget, Uncounted
+    try:
+        with open_amorsize(workload, memory_limit=NO_LIMIT) as do:
+            yield do
+    finally:
+        scheduling.Budget = counted
 
 
 RUNNERS = {
@@ -133,6 +162,12 @@ RUNNERS = {
         prepare=prepare_collection, open=open_amorsize, rehearsal=Rehearsal.OTHERS
     ),
     "warm": Runner(prepare=prepare_collection, open=open_amorsize),
+    # For what the limit of the others costs; they are in no table of the suite.
+    "unlimited": Runner(
+        prepare=prepare_collection,
+        open=partial(open_amorsize, memory_limit=NO_LIMIT),
+    ),
+    "uncounted": Runner(prepare=prepare_collection, open=open_uncounted),
 }
 
 

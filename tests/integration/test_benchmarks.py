@@ -100,6 +100,21 @@ def test_command_prints_and_writes_the_table(tmp_path: Path) -> None:
     assert len(re.findall(r"^round 1", progress, re.M)) == 6
 
 
+def test_cost_of_the_limit(tmp_path: Path) -> None:
+    """Three schedulers in turn, of which two hold none, and their ratios."""
+    arguments = ["--quick", "--rounds", "1", "--only", "join", "tree"]
+    code, printed, progress = run_script("limit_cost.py", *arguments, folder=tmp_path)
+    assert code == 0, progress
+    *_, join, tree, mean = printed.splitlines()
+    for row, name in ((join, "join"), (tree, "tree")):
+        cells = row.split()
+        assert cells[0] == name
+        assert all(float(ratio) > 0 for ratio in cells[-2:])
+    ratios = [float(ratio) for ratio in mean.split()[-2:]]
+    assert len(ratios) == 2
+    assert len(re.findall(r"^round 1", progress, re.M)) == 6
+
+
 @pytest.mark.parametrize("name", ["threads", "warm"])
 def test_wrong_result_is_reported(
     load: Any, monkeypatch: pytest.MonkeyPatch, capsys: Any, name: str
