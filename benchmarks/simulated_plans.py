@@ -7,8 +7,8 @@ so is a grid of everything else that could have been recommended:
 - pool: `n_jobs` and `chunksize`, over the best of the grid whose processes fit into
   memory together, a loop included
 - bag: partitions of that size under this scheduler, over the best of other sizes
-- predicted: seconds that were predicted for the pool, and for `compute`, over those
-  that the simulated machine takes
+- predicted: seconds that were predicted for the pool, for `compute`, and by the
+  scheduler for the bag when a tenth of it was done, over those that it takes
 
 For functions that wait, `n_jobs` is 1 by design, and `compute` stands for the pool.
 Nothing here is random or timed: figures are the same each time.
@@ -73,6 +73,8 @@ class Found:
     #: Seconds predicted for the pool and for `compute`, over those taken.
     pool_predicted: float
     compute_predicted: float
+    #: What the scheduler predicted when a tenth of the bag was done, over what it took.
+    early_predicted: float
 
     @property
     def pool(self) -> float:
@@ -219,7 +221,10 @@ def measure(machine_name: str, work_name: str) -> Found:
     best_pool_s, best_pool = find_best_pool(tasks, machine_of_pools)
     size, n_partitions = choose_partitions(workload, choice.n_workers, CHUNK_S)
     sizes = {size, *(ceil(n / n_parts) for n_parts in PARTS)}
-    bags = {each: run_bag(tasks, each, machine).makespan_s for each in sizes}
+    runs = {each: run_bag(tasks, each, machine) for each in sizes}
+    bags = {each: run.makespan_s for each, run in runs.items()}
+    early_s = runs[size].early_predicted_s
+    assert early_s is not None
     best_bag = min(bags, key=bags.__getitem__)
     return Found(
         machine=machine_name,
@@ -234,6 +239,7 @@ def measure(machine_name: str, work_name: str) -> Found:
         best_bag=str(best_bag),
         pool_predicted=pool.predicted_s / planned.makespan_s,
         compute_predicted=_predict(choice) / compute_s if compute_s else 1.0,
+        early_predicted=early_s / bags[size],
     )
 
 

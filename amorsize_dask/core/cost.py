@@ -35,11 +35,13 @@ the lane's round trip, which each worker's first batch pays. During B
 the u workers that are up already work; another comes up every e seconds and works; and
 the caller does what feeding them leaves it time for, if it may. So R' tasks are left::
 
-    R' = R - W - (B - W x) / t          W = (u B + e m (m - 1)/2) / (t - q + x),
-                                            at most what the caller can feed meanwhile
+    R' = R - W - C          W = (u B + e m (m - 1)/2) / (t - q + x),
+                                at most what the caller can feed meanwhile
+                            C = ceil((B - W x) / t)
 
-If none are left, those who work from the start do it all, as far as the caller can feed
-them, or it takes until B.
+The caller ends what it has begun, so C t is the least that it takes. If none are left,
+those who work from the start do it all, as far as the caller can feed them, or it takes
+until B.
 
 Every term is a time that comes from the arguments: if all times are scaled, so is the
 answer. There is no constant with a unit in here.
@@ -179,10 +181,15 @@ def _predict_processes(
         if caller_helps:
             n_done += _tasks_in(wait_s - min(wait_s, n_done * transfer_s), mean_s)
         return min(wait_s, wait_s * workload.n_tasks / n_done) if n_done else wait_s
+    # The caller ends what it has begun.
+    caller_end_s = ceil(n_by_caller) * mean_s
+    n_tasks = workload.n_tasks - n_by_workers - ceil(n_by_caller)
+    if n_tasks <= 0:
+        return max(caller_end_s, wait_s if n_by_workers else 0.0)
     dispatch_s = costs.round_trip_s / choose_batch_size(
         ceil(n_tasks), n, mean_s, costs.round_trip_s, target_batch_s
     )
-    return (
+    workers_end_s = (
         wait_s
         + n * costs.round_trip_s
         + max(
@@ -193,6 +200,7 @@ def _predict_processes(
             / usable_cores(workload, machine),
         )
     )
+    return max(caller_end_s, workers_end_s)
 
 
 def _tasks_in(seconds: float, task_s: float) -> float:

@@ -184,3 +184,6 @@ class Decision:
     workload: Workload | None
     #: Tasks of the run that were finished at the time.
     n_finished: int
+    #: What was left of the stage then, by items, and workers of the lane that were up.
+    n_left: int = 0
+    n_up: int = 0

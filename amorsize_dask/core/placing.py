@@ -483,6 +483,8 @@ class Placing:
                     placement=placement,
                     workload=stage.workload() if known else None,
                     n_finished=self._graph.n_finished,
+                    n_left=stage.n_left,
+                    n_up=self._count_up()[placement.lane],
                 )
             )
 

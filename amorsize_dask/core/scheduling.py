@@ -46,6 +46,7 @@ from amorsize_dask.core.feeding import Feeding
 from amorsize_dask.core.graph import Graph, GraphState
 from amorsize_dask.core.losses import ALLOWED_FAILURES, Losses
 from amorsize_dask.core.model import CALLER_LANES, Decision, Lane, Limits, Machine
+from amorsize_dask.core.outlook import LOOK_FRACTION, Outlook, look_out
 from amorsize_dask.core.placement import WORKER_BYTES
 from amorsize_dask.core.placing import Placing
 from amorsize_dask.core.retiring import Retiring
@@ -80,6 +81,9 @@ class Scheduling:
         What is held in memory.
     n_retired : int
         Worker processes that were ended because they had grown too much.
+    outlook : Outlook or None
+        What the run was predicted to take when a tenth of its work was done; ``None``
+        before that, and for a graph that is open, whose end isn't known.
     """
 
     def __init__(
@@ -119,6 +123,9 @@ class Scheduling:
         self._n_cores = machine.n_cores
         self._retiring = Retiring(limit_bytes, machine.costs.boot_next_s)
         self.n_retired = 0
+        self.outlook: Outlook | None = None
+        self._next_look = 1.0
+        self._machine, self._limits = machine, limits
         self._n_lost_at_boot = 0
         self._losses = Losses()
         self._actions: list[Action] = []
@@ -282,6 +289,7 @@ class Scheduling:
                 self._actions += self._placing.split(number, event.links)
             self._placing.look_again(number)
         self._drop(dropped)
+        self._look_out()
         if lane is Lane.PROCESSES:
             self.budget.note_growth(event.worker, WORKER_BYTES + event.grown_bytes)
             self._retiring.note(
@@ -293,6 +301,22 @@ class Scheduling:
             self._send_away([event.worker])
         else:
             self.budget.note_caller_growth(event.grown_bytes)
+
+    def _look_out(self) -> None:
+        """Predict the end if a tenth is done; it isn't looked at after each task."""
+        graph, n_finished = self._graph.graph, self._graph.n_finished
+        if self.outlook or graph.is_open or n_finished < self._next_look:
+            return
+        # Of many stages a look takes long.
+        n_more = max(1.0, LOOK_FRACTION * n_finished, graph.n_stages / 4)
+        self._next_look = n_finished + n_more
+        self.outlook = look_out(
+            self.stages,
+            self.decisions,
+            graph.caller_stages,
+            self._machine,
+            self._limits,
+        )
 
     def _lane_of(self, worker: int, batch: list[int]) -> Lane:
         """Return the lane that a worker's batch counts for.

@@ -116,6 +116,8 @@ class Execution:
         The core.
     decision_times : list of float
         For each of the core's decisions the seconds since the start of the run.
+    outlook_s : float or None
+        The same for the core's outlook, once it has one.
     n_workers : dict of Lane to int
         Most workers that each lane had.
     """
@@ -137,6 +139,7 @@ class Execution:
         self.store = Store(tasks)
         self._sizing = Sizing(tasks, self.store, scheduling.budget)
         self.decision_times: list[float] = []
+        self.outlook_s: float | None = None
         self.n_workers: dict[Lane, int] = dict.fromkeys(Lane, 0)
         self._tasks = tasks
         self._core = self.scheduling = scheduling
@@ -515,6 +518,8 @@ class Execution:
         n_new = len(self._core.decisions) - len(self.decision_times)
         if n_new:
             self.decision_times += [perf_counter() - self._start] * n_new
+        if self.outlook_s is None and self._core.outlook is not None:
+            self.outlook_s = perf_counter() - self._start
 
 
 def _least(*seconds: float | None) -> float | None:

@@ -82,6 +82,11 @@ class RunRecord:
     peak_memory_bytes: int
     #: Worker processes that were replaced because they had grown too much.
     n_retired: int = 0
+    #: What was predicted for `actual_s` when a tenth of the work was done, and the
+    #: seconds since the start at which that was; ``None`` if the run was over before,
+    #: or had no end that could be seen.
+    early_predicted_s: float | None = None
+    early_at_s: float | None = None
     #: The exception that ended the run, if one did.
     error: BaseException | None = None
 
@@ -116,6 +121,10 @@ class RunRecord:
             if self.predicted_s is None
             else f"{format_seconds(self.predicted_s)} predicted"
         )
+        if self.early_predicted_s is not None:
+            predicted += (
+                f", {format_seconds(self.early_predicted_s)} when a tenth was done"
+            )
         return (
             f"{self.n_tasks} tasks in {format_seconds(self.actual_s)} ({predicted}), "
             f"peak memory {format_bytes(self.peak_memory_bytes)}{ended}"
@@ -160,6 +169,10 @@ def make_record(
         peak_memory_bytes=read_peak_rss()
         + sum(execution.processes.peak_rss_bytes.values()),
         n_retired=scheduling.n_retired,
+        early_predicted_s=None
+        if scheduling.outlook is None
+        else scheduling.outlook.end_s(execution.decision_times),
+        early_at_s=execution.outlook_s,
         error=error,
     )
 

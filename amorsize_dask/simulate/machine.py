@@ -84,6 +84,10 @@ class SimulatedRun:
     #: The core's decisions, and the seconds at which it took them.
     decisions: list[Decision]
     decision_times: list[float]
+    #: What was predicted for the makespan when a tenth of the work was done, and when
+    #: that was; ``None`` if the run was over before.
+    early_predicted_s: float | None
+    early_at_s: float | None
     #: Why the core gave up; ``None`` if it didn't.
     gave_up: GiveUp | None
 
@@ -174,6 +178,7 @@ class _SimulatedMachine:
         self._glimpse_s = inf
         self._n_kills = 0
         self._decision_times: list[float] = []
+        self._outlook_s: float | None = None
         self._gave_up: GiveUp | None = None
         self._add_worker(CALLER, Lane.INLINE)
         self._add_worker(SIDE, Lane.INLINE)
@@ -199,6 +204,10 @@ class _SimulatedMachine:
             n_retired=self._core.n_retired,
             decisions=self._core.decisions,
             decision_times=self._decision_times,
+            early_predicted_s=None
+            if self._core.outlook is None
+            else self._core.outlook.end_s(self._decision_times),
+            early_at_s=self._outlook_s,
             gave_up=self._gave_up,
         )
 
@@ -206,6 +215,8 @@ class _SimulatedMachine:
         actions = self._core.handle(*events)
         n_new = len(self._core.decisions) - len(self._decision_times)
         self._decision_times += [self._processor.now_s] * n_new
+        if self._outlook_s is None and self._core.outlook is not None:
+            self._outlook_s = self._processor.now_s
         return actions
 
     # -- doing ----------------------------------------------------------------------

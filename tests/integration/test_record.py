@@ -96,3 +96,15 @@ def test_memory_peak_of_a_stage(forced: Force) -> None:
     dask.compute(dask.delayed(hog)(100_000_000), scheduler=scheduler)
     (stage,) = scheduler.last_run.stages
     assert 90e6 < stage.peak_bytes < 250e6
+
+
+def test_the_end_is_predicted_again_when_a_tenth_is_done(forced: Force) -> None:
+    """By then it is known better; it is part of the record and of its text."""
+    scheduler = forced("auto")
+    naps = [dask.delayed(time.sleep)(0.01) for _ in range(300)]
+    dask.compute(*naps, scheduler=scheduler)
+    record = scheduler.last_run
+    assert record.early_predicted_s is not None
+    assert 0.01 < record.early_predicted_s < 10
+    assert 0 < record.early_at_s <= record.actual_s
+    assert "when a tenth was done" in str(record).splitlines()[0]

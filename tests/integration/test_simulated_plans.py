@@ -47,7 +47,9 @@ def test_recommended_pools_and_partitions_are_as_good_as_any(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("what", ["pool_predicted", "compute_predicted"])
+@pytest.mark.parametrize(
+    "what", ["pool_predicted", "compute_predicted", "early_predicted"]
+)
 def test_makespans_are_predicted(found: dict[tuple[str, str], Any], what: str) -> None:
     """Half of the predictions are within 15 %, and nine tenths within 35 %."""
     errors = [abs(getattr(one, what) - 1) for one in found.values()]
