@@ -3,7 +3,9 @@
 Little work is done before anything could be set up for it. So it begins right here, and
 only what turns out to be more than that is handed to the scheduler. A first item that
 takes long must not keep the other cores waiting: where items are few enough for that to
-matter it is called in a thread beside this one, and the others are begun without it.
+matter it is called in a thread beside this one, and the others are begun without it. A
+function whose first call was short the last time is believed to be so again: a thread's
+start is felt in work of a few milliseconds.
 """
 
 from __future__ import annotations
@@ -11,7 +13,9 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterable, Sequence
 from contextvars import copy_context
+from time import perf_counter
 from typing import Any
+from weakref import WeakSet
 
 from amorsize_dask.arguments import (
     check_count,
@@ -40,6 +44,9 @@ MANY_ITEMS = 20 * MAX_WAITING_THREADS
 #: Seconds for which the first item is waited for. Smaller: the scheduler is set up for
 #: work that would be done by then; larger: cores wait.
 FIRST_S = 0.005
+
+#: Functions whose first call took no longer than that, the last time.
+_quick: WeakSet[Callable[[Any], Any]] = WeakSet()
 
 
 def execute(
@@ -126,9 +133,16 @@ def _run(
     values: list[Any] = []
     first = None
     if 1 < len(items) < MANY_ITEMS:
-        first = _start_first(func, items[0])
+        if _is_quick(func):
+            start = perf_counter()
+            values.append(func(items[0]))
+            _note_first(func, perf_counter() - start)
+        else:
+            first = _start_first(func, items[0])
     if first is not None:
+        start = perf_counter()
         first.join(FIRST_S)
+        _note_first(func, perf_counter() - start)
         may_share = not seeds_globally(func)
         if first.is_alive() and may_share and not SharedState(func).names:
             others = run_all(scheduler, func, items[1:], max_workers=max_workers)
@@ -142,6 +156,24 @@ def _run(
             scheduler, func, items[len(values) :], max_workers=max_workers
         )
     return values
+
+
+def _is_quick(func: Callable[[Any], Any]) -> bool:
+    try:
+        return func in _quick
+    except TypeError:
+        return False  # it has no hash, or can't be referred to weakly
+
+
+def _note_first(func: Callable[[Any], Any], seconds: float) -> None:
+    """Remember a function's first call, if that was short."""
+    try:
+        if seconds < FIRST_S:
+            _quick.add(func)
+        else:
+            _quick.discard(func)
+    except TypeError:
+        pass
 
 
 def _has_state(

@@ -46,6 +46,12 @@ CHEAP_ITEMS = 50
 SHORT_S = 10e-6
 GROUP_ITEMS = 32
 
+#: Seconds that a group should take, and most items in it for that. Smaller: of calls
+#: that take less than a microsecond, what it takes to time a group is seen as theirs;
+#: larger: of calls that take longer there are fewer groups to compare.
+GROUP_S = 100e-6
+MOST_IN_GROUP = 1000
+
 #: Most items that are tried at once. Smaller: many rounds; larger: of short items it
 #: isn't the calls that take the time, but noting what they took.
 MOST_AT_ONCE = 1000
@@ -194,6 +200,7 @@ class Sampling:
         self.sample = Sample(n_each=n_each)
         self._func = func
         self._groups: list[Outcome] = []
+        self._group_size = GROUP_ITEMS
         self.state = SharedState(func)
         self._items = items
         self._n_items = n_items
@@ -214,8 +221,9 @@ class Sampling:
         places = list(islice(self._places, n))
         self._n_left -= len(places)
         while places:
-            if self._are_short and len(places) >= GROUP_ITEMS:
-                group, places = places[:GROUP_ITEMS], places[GROUP_ITEMS:]
+            size = self._group_size
+            if self._are_short and len(places) >= size:
+                group, places = places[:size], places[size:]
                 places = self._try_group(trial, group) + places
                 continue
             found = trial.call(places, [self._items[place] for place in places])
@@ -310,7 +318,7 @@ class Sampling:
         size = sample.n_each
         if self._groups:
             # What noting single calls took is no part of them.
-            counted, size = self._groups, GROUP_ITEMS
+            counted, size = self._groups, self._group_size
         outcomes = [outcome._replace(out_bytes=None) for outcome in counted]
         n_bytes = size / sample.n_each * _mean(sample.out_sizes)
         outcomes[0] = outcomes[0]._replace(out_bytes=round(n_bytes))
@@ -364,10 +372,24 @@ class Sampling:
             return 0
         n_most = min(MAX_GROWTH * sample.n_tried, MOST_AT_ONCE)
         if self._are_short:
-            n_most = max(n_most, GROUP_ITEMS)
+            self._enlarge_groups(mean_s)
+            n_most = max(n_most, self._group_size)
         if self._result_bytes:
             n_most = min(n_most, int(left_bytes / self._result_bytes))
         return max(1, min(n_left, n_most, int(min(WATCH_S, left_s) / mean_s)))
+
+    def _enlarge_groups(self, mean_s: float) -> None:
+        """Time more calls as one, if timing so few is a large part of what they take.
+
+        Smaller groups than that are forgotten.
+        """
+        if self._may_enlarge(mean_s):
+            self._group_size = _group_size(mean_s)
+            self._groups = []
+
+    def _may_enlarge(self, mean_s: float) -> bool:
+        size = _group_size(mean_s)
+        return 2 * self._group_size <= size <= self._n_left
 
     def _is_clear(self) -> bool:
         sample = self.sample
@@ -377,10 +399,14 @@ class Sampling:
         if self._are_short and not self._groups and self._n_left:
             return False
         if n >= CHEAP_ITEMS and sample.mean_s < CHEAP_S:
-            return True
+            return not self._may_enlarge(sample.mean_s)
         if variation / n**0.5 > CLEAR_FRACTION:
             return False
         return sample.statistics.gil_fraction is not None
+
+
+def _group_size(mean_s: float) -> int:
+    return max(GROUP_ITEMS, min(MOST_IN_GROUP, int(GROUP_S / mean_s)))
 
 
 def _may_have_threads() -> bool:

@@ -93,6 +93,29 @@ def test_a_long_first_item_does_not_hold_up_the_others() -> None:
         assert execute(wait, range(10), scheduler=scheduler) == list(range(10))
 
 
+def test_a_function_known_to_be_quick_is_begun_here(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Another thread is for a first call that may be long, as it was the last time."""
+    from amorsize_dask.planning import execute as module
+
+    # So long that no busy machine makes a quick call seem to take that.
+    monkeypatch.setattr(module, "FIRST_S", 0.3)
+    threads, naps = [], [0.0]
+
+    def note(x: int) -> int:
+        threads.append(threading.get_ident())
+        time.sleep(naps[0])
+        return x
+
+    with AmorsizeScheduler(lanes=("inline", "threads")) as scheduler:
+        for seconds, is_here in ((0.0, False), (0.4, True), (0.0, False)):
+            naps[0] = seconds
+            threads.clear()
+            assert execute(note, range(2), scheduler=scheduler) == [0, 1]
+            assert (threads[0] == threading.get_ident()) is is_here
+
+
 def test_the_exception_of_a_first_item() -> None:
     for seconds in (0.0, 0.02):
 

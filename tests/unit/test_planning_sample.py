@@ -252,3 +252,12 @@ def test_context_variables_are_seen() -> None:
     variable.set("here")
     sample = take_sample(lambda x: variable.get(), range(3), 3)
     assert set(sample.values.values()) == {"here"}
+
+
+def test_calls_below_a_microsecond_are_timed_many_at_once() -> None:
+    """What timing a few of them takes is longer than they are."""
+    items = range(10_000_000)
+    sample = take_sample(abs, items, len(items))
+    assert sample.n_tried > 500
+    assert all(value == items[place] for place, value in sample.values.items())
+    assert 0 < sample.mean_s < 1e-5
