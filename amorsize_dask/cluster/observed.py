@@ -10,6 +10,10 @@ from amorsize_dask.core.model import Lane, Workload
 from amorsize_dask.core.outcome import Outcome
 from amorsize_dask.core.statistics import StageStatistics
 
+#: Tasks that are counted together. Smaller: the scheduler's loop, which is everyone's,
+#: spends more on each; larger: memory.
+MAX_TOGETHER = 32
+
 #: What Dask's workers count for each prefix, by activity and unit.
 Metrics = Mapping[tuple[str, str], float]
 
@@ -41,6 +45,8 @@ class ObservedStage:
         self.name = name
         self.identity = identity
         self.n_failed = 0
+        #: When a worker has last told its memory that was taken note of here.
+        self.told_at = 0.0
         self.longest_s = 0.0
         #: Seconds in which workers got what tasks needed from others.
         self.transfer_s = 0.0
@@ -49,36 +55,48 @@ class ObservedStage:
         self._statistics = StageStatistics()
         if experience is not None:
             self._statistics.recall(experience)
+        # Those to be counted, and the bytes that they needed.
+        self._outcomes: list[Outcome] = []
+        self._in_bytes = 0.0
         self._before: Metrics = dict(metrics or {})
         self._task_bytes = 0.0
+
+    def _count(self) -> StageStatistics:
+        if self._outcomes:
+            outcomes, self._outcomes = self._outcomes, []
+            self._statistics.add(outcomes, Lane.PROCESSES)
+            self._statistics.add_in_bytes(self._in_bytes / len(outcomes))
+            self._in_bytes = 0.0
+        return self._statistics
 
     @property
     def n_finished(self) -> int:
         """How many tasks have finished."""
-        return self._statistics.n_finished
+        return self._count().n_finished
 
     @property
     def is_known(self) -> bool:
         """Whether it is known what a task takes."""
-        return self._statistics.is_known
+        return self._count().is_known
 
     @property
     def is_recalled(self) -> bool:
         """Whether all that is known is from earlier runs."""
-        return self._statistics.is_recalled
+        return self._count().is_recalled
 
     @property
     def total_s(self) -> float:
         """Seconds of all tasks, added up."""
-        return sum(self._statistics.seconds_by_lane.values())
+        return sum(self._count().seconds_by_lane.values())
 
     def add(
         self, seconds: float, transfer_s: float, in_bytes: float, out_bytes: int
     ) -> None:
         """Count a task that has finished."""
-        outcome = Outcome(0, seconds, out_bytes=max(0, out_bytes))
-        self._statistics.add([outcome], Lane.PROCESSES)
-        self._statistics.add_in_bytes(in_bytes)
+        self._outcomes.append(Outcome(0, seconds, out_bytes=max(0, out_bytes)))
+        self._in_bytes += in_bytes
+        if len(self._outcomes) == MAX_TOGETHER:
+            self._count()
         self.longest_s = max(self.longest_s, seconds)
         self.transfer_s += transfer_s
 
@@ -94,7 +112,7 @@ class ObservedStage:
 
     def find_workload(self, n_tasks: int, metrics: Metrics) -> Workload:
         """Return so many of its tasks as a workload."""
-        workload = self._statistics.workload(n_tasks)
+        workload = self._count().workload(n_tasks)
         cpu_fraction = self._find_cpu_fraction(metrics, workload.cpu_fraction)
         return replace(
             workload,
@@ -105,7 +123,7 @@ class ObservedStage:
 
     def find_experience(self, metrics: Metrics) -> Experience | None:
         """Return what a later run should know; ``None`` if it is nothing new."""
-        experience = self._statistics.experience()
+        experience = self._count().experience()
         if experience is None:
             return None
         return replace(

@@ -19,6 +19,7 @@ from amorsize_dask.cluster.observed import ObservedStage, group_metrics
 from amorsize_dask.cluster.record import ClusterRecord, ClusterStage
 from amorsize_dask.core.model import Workload
 from amorsize_dask.execute.identity import fingerprint_calls
+from amorsize_dask.execute.recollection import SAVE_S
 from amorsize_dask.lowering.called import find_called
 from amorsize_dask.measure.history import shared
 
@@ -88,6 +89,7 @@ class ClusterRecorder(SchedulerPlugin):
         self._seen_at: dict[str, float] = {}
         self._n_lost = 0
         self._has_news = False
+        self._unsaved_s = 0.0
         self._has_failed = False
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -119,21 +121,25 @@ class ClusterRecorder(SchedulerPlugin):
         while len(self._stages) > MAX_STAGES:
             self._keep(self._stages.pop(next(iter(self._stages))))
 
-    @_guarded
     def transition(
+        self, key: Any, start: str, finish: str, *args: Any, **kwargs: Any
+    ) -> None:
+        """Count a task that has finished, or failed."""
+        # Most transitions are others.
+        if start == "processing" and finish in ("memory", "erred"):
+            self._end_task(key, finish, **kwargs)
+
+    @_guarded
+    def _end_task(
         self,
         key: Any,
-        start: str,
         finish: str,
-        *args: Any,
+        *,
         startstops: Sequence[Any] = (),
         nbytes: int = 0,
         worker: str = "",
         **_: Any,
     ) -> None:
-        """Count a task that has finished, or failed."""
-        if start != "processing" or finish not in ("memory", "erred"):
-            return
         task = self._scheduler.tasks[key]
         stage = self._stages.get(task.prefix.name)
         if stage is None:
@@ -141,15 +147,19 @@ class ClusterRecorder(SchedulerPlugin):
         if finish == "erred":
             stage.n_failed += 1
             return
+        seconds = _add_up(startstops, "compute")
         stage.add(
-            _add_up(startstops, "compute"),
+            seconds,
             _add_up(startstops, "transfer"),
             sum(max(0, needed.nbytes) for needed in task.dependencies),
             nbytes,
         )
         self._has_news = True
+        self._unsaved_s += seconds
         state = self._scheduler.workers.get(worker)
-        if state is not None:
+        if state is not None and stage.told_at != state.last_seen:
+            # Until a worker tells again there is little that is new.
+            stage.told_at = state.last_seen
             memory = state.memory
             stage.add_memory(memory.process, memory.managed, memory.unmanaged)
 
@@ -255,6 +265,8 @@ class ClusterRecorder(SchedulerPlugin):
             self._looking.stop()
             self._looking = None
         self._learn()
+        if self._remembers:
+            shared.save()
 
     def _open_stage(self, name: str, identity: str) -> None:
         stage = self._stages.pop(name, None)
@@ -316,7 +328,8 @@ class ClusterRecorder(SchedulerPlugin):
         self._has_news = False
         for stage in self._stages.values():
             self._keep(stage)
-        if self._remembers:
+        if self._remembers and self._unsaved_s >= SAVE_S:
+            self._unsaved_s = 0.0
             shared.save()
 
     def _keep(self, stage: ObservedStage) -> None:
