@@ -23,7 +23,7 @@ def parse(text):
 
 
 def main():
-    numbers = db.from_sequence(range(100), npartitions=50)
+    numbers = db.from_sequence(range(60), npartitions=30)
     with (
         LocalCluster(
             n_workers=1, threads_per_worker=2, dashboard_address=None
@@ -39,11 +39,11 @@ def main():
         assert advice.n_workers > 1
         assert advice.makespans[20] < advice.makespans[1] / 4
 
-        assert texts.map(parse).sum().compute() == 100 * 100
+        assert texts.map(parse).sum().compute() == 60 * 100
         record = cluster_record(client)
         print(record)
         assert record.n_left == 0
-        assert sum(stage.n_finished for stage in record.stages) > 100
+        assert sum(stage.n_finished for stage in record.stages) > 60
 
 
 if __name__ == "__main__":

@@ -9,7 +9,6 @@ from test_scheduling import FakeEdge
 from amorsize_dask.core.events import (
     CALLER,
     SIDE,
-    Action,
     Added,
     BatchDone,
     Drop,
@@ -122,36 +121,35 @@ def test_a_value_stays_until_the_user_and_all_tasks_have_had_it() -> None:
     assert core.handle(Added([((), 0)], {})) == [Run(CALLER, [2])]
 
 
-def thread_batches(core: Scheduling, actions: list[Action]) -> list[int]:
-    """Let waiting tasks be run until threads have had some; return their sizes."""
+def thread_batches(n_stages: int) -> list[int]:
+    """Return the sizes of the batches that threads get of 5000 tasks that wait."""
+    graph = Graph(
+        dependencies=[],
+        stage_of=[],
+        n_stages=n_stages,
+        wanted=frozenset(),
+        is_open=True,
+    )
+    core = Scheduling(graph, machine(), Limits(), is_streamed=True)
+    n_more = dict.fromkeys(range(1, n_stages), 500)
+    actions = core.handle(Added([((), 0)] * 5000, n_more))
     sizes: list[int] = []
-    while not sizes:
+    while actions:
         events: list[Event] = []
         for action in actions:
             match action:
                 case StartWorkers():
                     events += map(WorkerReady, action.workers)
-                case Run() if action.worker <= SIDE:
+                case Run():
+                    if action.worker > SIDE:
+                        sizes.append(len(action.tasks))
                     outcomes = [Outcome(t, 0.02, 0.0, 10) for t in action.tasks]
                     events.append(BatchDone(action.worker, outcomes))
-                case Run():
-                    sizes.append(len(action.tasks))
         actions = core.handle(*events)
     return sizes
 
 
 def test_what_others_wait_for_comes_one_by_one() -> None:
-    """A stage that hasn't begun gets its first tasks early; later batches are full."""
-    graph = Graph(
-        dependencies=[], stage_of=[], n_stages=2, wanted=frozenset(), is_open=True
-    )
-    core = Scheduling(graph, machine(), Limits(), is_streamed=True)
-    actions = core.handle(Added([((), 0)] * 500, {0: 0, 1: 500}))
-    assert set(thread_batches(core, actions)) == {1}
-
-    alone = Graph(
-        dependencies=[], stage_of=[], n_stages=1, wanted=frozenset(), is_open=True
-    )
-    core = Scheduling(alone, machine(), Limits(), is_streamed=True)
-    actions = core.handle(Added([((), 0)] * 5000, {0: 0}))
-    assert max(thread_batches(core, actions)) > 1
+    """As long as there is a stage that hasn't begun; otherwise batches are full."""
+    assert max(thread_batches(n_stages=1)) > 1
+    assert set(thread_batches(n_stages=2)) == {1}
