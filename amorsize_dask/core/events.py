@@ -89,6 +89,8 @@ class WorkerLost:
     is_memory_likely: bool = False
     #: Most bytes that its process is known to have had beyond those at its boot.
     grown_bytes: int = 0
+    #: Whether its process had got up, though it may not have been ready for tasks yet.
+    has_answered: bool = False
 
 
 @dataclass(slots=True)

@@ -417,7 +417,7 @@ class Scheduling:
         worker = self._workers.remove(event.worker)
         self._retiring.forget(event.worker)
         self.budget.lose(event.worker)
-        if not worker.is_up:
+        if not worker.is_up and not event.has_answered:
             self._n_lost_at_boot += 1
             if self._n_lost_at_boot >= ALLOWED_FAILURES:
                 reason = f"workers end at boot by {event.ending}"

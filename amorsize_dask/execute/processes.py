@@ -18,6 +18,7 @@ from amorsize_dask.core.events import (
     WorkerLost,
     WorkerReady,
 )
+from amorsize_dask.core.losses import ALLOWED_FAILURES
 from amorsize_dask.core.model import Lane
 from amorsize_dask.core.outcome import Outcome
 from amorsize_dask.errors import TaskTimeoutError, WorkerStartError
@@ -92,6 +93,7 @@ class ProcessLane:
         self._fail = fail
         self._ready = ready
         self._modules = modules
+        self._n_lost_importing = 0
         self._deadlines = Deadlines(timeout_s)
         self._losses = Losses()
         self._kept_bytes = MAX_KEPT_BYTES
@@ -127,7 +129,7 @@ class ProcessLane:
             worker.sender = Sender()
             self._workers[number] = worker
             self._watch(number, worker)
-        if self._modules:
+        if self._modules and self._n_lost_importing < ALLOWED_FAILURES:
             # Before they get anything to do: it would wait for that.
             for number in numbers[len(warm) :]:
                 worker = self._workers[number]
@@ -229,13 +231,17 @@ class ProcessLane:
         tasks = worker.batches[0][0] if worker.batches else []
         worker.batches.clear()
         self._deadlines.end(number)
+        has_answered = worker.pid is not None
+        if has_answered and worker.n_imports:
+            # If that is what ends them, those to come leave it to the task.
+            self._n_lost_importing += 1
         is_memory_likely, grown_bytes = self._losses.note(number, worker, ending, tasks)
         timeout_s = self._deadlines.timeout_s
         if timeout_s is not None and self._deadlines.is_late(number) and tasks:
             key = self._store.key_of(tasks[0])
             error = TaskTimeoutError(key, timeout_s)
             self._fail(tasks[0], error, Lane.PROCESSES)
-        return WorkerLost(number, ending, is_memory_likely, grown_bytes)
+        return WorkerLost(number, ending, is_memory_likely, grown_bytes, has_answered)
 
     def release(self) -> None:
         """Give all workers back; those with a batch in flight are killed."""

@@ -1,4 +1,4 @@
-"""A module that worker processes take long to import, if the environment says so."""
+"""A module that workers take long to import, or that ends them, if they are told."""
 
 from __future__ import annotations
 
@@ -6,9 +6,11 @@ import os
 import time
 import warnings
 
+if "SLOW_MODULE_EXIT" in os.environ:
+    os._exit(7)
 IMPORT_S = float(os.environ.get("SLOW_MODULE_S", "0"))
-if IMPORT_S:
-    time.sleep(IMPORT_S)
+time.sleep(IMPORT_S)
+if "SLOW_MODULE_WARNS" in os.environ:
     warnings.warn("slow to import", FutureWarning, stacklevel=1)
 
 

@@ -15,6 +15,7 @@ import pytest
 import slow_module
 
 from amorsize_dask import AmorsizeScheduler
+from amorsize_dask.errors import WorkerLostError
 from amorsize_dask.execute.pool import live_processes
 from amorsize_dask.execute.start_method import choose_start_method
 
@@ -128,9 +129,20 @@ def test_workers_that_a_run_does_not_wait_for_serve_the_next(
         assert live_processes() == pids
 
 
+def test_module_that_ends_workers(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is told of the task that needs it: what is asked for first only helps."""
+    monkeypatch.setenv("SLOW_MODULE_EXIT", "1")
+    bag = db.from_sequence(range(600), npartitions=600).map(slow_module.spin)
+    with (
+        AmorsizeScheduler(lanes=("processes",), max_workers=2) as scheduler,
+        pytest.raises(WorkerLostError, match=r"spin.* exit code 7"),
+    ):
+        bag.compute(scheduler=scheduler)
+
+
 def test_what_warns_when_it_is_imported(monkeypatch: pytest.MonkeyPatch) -> None:
     """The caller sees the warning, once."""
-    monkeypatch.setenv("SLOW_MODULE_S", "0.01")
+    monkeypatch.setenv("SLOW_MODULE_WARNS", "1")
     bag = db.from_sequence(range(8), npartitions=8).map(slow_module.spin)
     with (
         AmorsizeScheduler(lanes=("processes",), max_workers=2) as scheduler,
