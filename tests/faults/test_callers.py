@@ -208,23 +208,27 @@ def test_few_processes(lanes: str, tmp_path: Path) -> None:
     assert "inline" in used
 
 
-def test_a_small_disk(tmp_path: Path) -> None:
-    """Spool files that have no room on a real file system go through the pipe."""
+@pytest.mark.parametrize("what", ["disk", "shared memory"])
+def test_little_room_for_files(what: str, tmp_path: Path) -> None:
+    """What has no room in shared memory goes to disk, and else through the pipe."""
     small = tmp_path / "small"
     small.mkdir()
     mount = ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(small)]
     if os.getuid() or subprocess.run(mount, check=False).returncode:
         pytest.skip("no file system can be mounted here")
+    disk = small if what == "disk" else tmp_path / "disk"
+    disk.mkdir(exist_ok=True)
     script = f"""
 from pathlib import Path
 from amorsize_dask.execute import spool
-spool.SHARED_MEMORY = Path("/nonexistent")
-dask.config.set({{"temporary-directory": {str(small)!r}}})
+spool.SHARED_MEMORY = Path({"/nonexistent" if what == "disk" else str(small)!r})
+dask.config.set({{"temporary-directory": {str(disk)!r}}})
 with AmorsizeScheduler(lanes=("processes",)) as scheduler:
     for _ in range(2):
         assert dask.compute(*tasks, scheduler=scheduler) == expected
     print(*scheduler.last_run.lanes)
 assert not os.listdir({str(small)!r})
+assert {what == "disk"} or not os.listdir({str(disk)!r})
 """
     try:
         done = run(script, tmp_path)

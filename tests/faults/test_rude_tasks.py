@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import dask
 import psutil
@@ -15,15 +16,22 @@ from rude import (
     ENDINGS,
     LARGE,
     act_rudely,
+    count_both,
     end_rudely,
     go_elsewhere,
     kill_fork_server,
     nest_deeply,
     recurse,
+    remove_spool,
     start_others,
 )
 
-from amorsize_dask import AmorsizeScheduler, TaskTimeoutError, WorkerLostError
+from amorsize_dask import (
+    AmorsizeScheduler,
+    ResultLostError,
+    TaskTimeoutError,
+    WorkerLostError,
+)
 
 N_TASKS = 12
 
@@ -83,6 +91,39 @@ def test_a_folder_is_left_for_the_next_batch(
     assert len({pid for _, pid in found}) <= 2
     assert os.getcwd() == str(tmp_path)
     assert not any(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("are_needed", [False, True], ids=["wanted", "needed"])
+def test_spool_files_that_a_task_removes(
+    scheduler: AmorsizeScheduler, *, are_needed: bool
+) -> None:
+    """With their folder, in the middle of a run, whoever is going to read them.
+
+    What is lost is named, what comes later takes another way, and what was read stays.
+    """
+    tasks = [
+        delayed(remove_spool)(i, os.getpid(), dask_key_name=f"task-{i}")
+        for i in range(4 * N_TASKS)
+    ]
+    expected = tuple(bytes([i]) * LARGE for i in range(4 * N_TASKS))
+    if are_needed:
+        tasks = [
+            delayed(count_both)(one, other)
+            for one, other in zip(tasks, tasks[::-1], strict=True)
+        ]
+        expected = (2 * LARGE,) * (4 * N_TASKS)
+    found: list[Any] = []
+    lost: list[ResultLostError] = []
+    try:
+        found.extend(scheduler.stream(tasks))
+    except ResultLostError as error:
+        lost.append(error)
+    assert tuple(found) == expected[: len(found)]
+    assert lost or len(found) == len(expected)
+    for error in lost:
+        assert error.key.startswith("task-")
+        assert not Path(error.path).exists()
+    assert lanes_of(scheduler) <= {"inline", "processes"}
 
 
 def test_recursion_without_end(scheduler: AmorsizeScheduler) -> None:

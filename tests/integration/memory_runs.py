@@ -102,6 +102,20 @@ def hold_beside_others(scheduler: AmorsizeScheduler, n_tasks: int) -> bool:
     return [int(value[0]) for value in values] == list(range(n_tasks))
 
 
+def stream_text(scheduler: AmorsizeScheduler, n_tasks: int) -> bool:
+    """Stream the lines of a file of half as many bytes as the arrays of others."""
+    line = "of a text whose lines are as long as those of a log often are, with numbers"
+    n_lines = n_tasks * TASK_BYTES // 2 // (len(line) + 10)
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "lines.txt"
+        with path.open("w") as file:
+            file.writelines(f"{i:08} {line}\n" for i in range(n_lines))
+        bag = db.read_text(str(path), blocksize=4_000_000)
+        assert bag.npartitions > 50
+        numbers = (int(text[:8]) for text in scheduler.stream(bag))
+        return all(i == k for i, k in zip(range(n_lines), numbers, strict=True))
+
+
 def make_pairs(i: int) -> list[tuple[int, str]]:
     return [(k % 70, f"{i:06}" * 300) for k in range(1000)]
 
@@ -124,6 +138,7 @@ RUNS: dict[str, Callable[[AmorsizeScheduler, int], bool]] = {
     "group_disk": lambda scheduler, n: group(scheduler, n, "disk"),
     "stream": lambda scheduler, n: stream(scheduler, n, ordered=True),
     "stream_unordered": lambda scheduler, n: stream(scheduler, n, ordered=False),
+    "stream_text": stream_text,
     "stream_slowly": lambda scheduler, n: stream(
         scheduler, n, ordered=True, pause_s=0.01
     ),

@@ -71,18 +71,23 @@ def count_kills(group: Path) -> int:
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("name", "lanes"),
+    ("name", "lanes", "n_tasks"),
     [
-        ("hold", ("inline", "threads", "processes")),
-        ("hold_texts", ("processes",)),
-        ("hold_beside_others", ("processes",)),
-        ("stream", ("processes",)),
+        ("hold", ("inline", "threads", "processes"), 110),
+        ("hold_texts", ("processes",), 110),
+        ("hold_beside_others", ("processes",), 110),
+        ("stream", ("processes",), 110),
+        ("stream_unordered", ("inline", "threads", "processes"), 110),
+        # Each of these is two partitions of 2 MB.
+        ("group_tasks", ("inline", "threads", "processes"), 275),
     ],
 )
-def test_nothing_is_killed(group: Path, name: str, lanes: tuple[str, ...]) -> None:
+def test_nothing_is_killed(
+    group: Path, name: str, lanes: tuple[str, ...], n_tasks: int
+) -> None:
     """1.1 GB go through 600 MB, with no limit but that of the group."""
     program = str(FOLDER / "memory_runs.py")
-    done = run_in(group, program, name, "auto", "110", *lanes)
+    done = run_in(group, program, name, "auto", str(n_tasks), *lanes)
     assert done.returncode == 0, done.stderr
     assert done.stdout.split()[0] == "True"
     assert count_kills(group) == 0

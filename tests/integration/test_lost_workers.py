@@ -73,6 +73,21 @@ def test_task_that_always_kills(
     assert dask.delayed(inc)(1).compute(scheduler=forced("processes")) == 2
 
 
+def test_a_stream_hands_over_what_was_made(forced: Force, tmp_path: Path) -> None:
+    """Before the error, and each value once."""
+    values = [
+        dask.delayed(die_at_three)(i, "SIGKILL", tmp_path, 100) for i in range(20)
+    ]
+    found = []
+    stream = forced("processes").stream(values, ordered=False)
+    with pytest.raises(WorkerLostError):
+        found.extend(stream)
+    assert len(found) == len(set(found)) >= 2
+    assert set(found) < set(range(20))
+    assert 3 not in found
+    assert list(stream) == []
+
+
 def test_worker_killed_while_idle() -> None:
     """Workers that die between two computes are replaced."""
     with AmorsizeScheduler(lanes=("processes",)) as scheduler:

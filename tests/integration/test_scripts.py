@@ -152,9 +152,12 @@ NOTEBOOK = """
 from jupyter_client.manager import start_new_kernel
 
 cell = '''
+import logging
 import dask.bag as db
 from amorsize_dask import AmorsizeScheduler
 def double(x):
+    print(f"item {x}\\\\n", end="")  # one write also where nothing is buffered
+    logging.warning("logged %d", x)
     return 2 * x
 with AmorsizeScheduler(lanes=("processes",)) as scheduler:
     result = db.range(10, npartitions=5).map(double).compute(scheduler=scheduler)
@@ -168,7 +171,10 @@ manager.shutdown_kernel(now=True)
 
 
 def test_notebook(tmp_path: Path) -> None:
-    """In a notebook's kernel functions of its cells work in processes."""
+    """In a notebook's kernel functions of its cells work in processes.
+
+    What they print and log is shown below the cell.
+    """
     done = subprocess.run(
         [sys.executable, "-c", NOTEBOOK],
         cwd=tmp_path,
@@ -176,7 +182,11 @@ def test_notebook(tmp_path: Path) -> None:
         text=True,
         timeout=90,
     )
-    assert done.stdout.splitlines() == ["90 inline processes"], done.stderr
+    shown = done.stdout.splitlines()
+    assert shown.count("90 inline processes") == 1, done.stderr
+    for i in range(10):
+        assert shown.count(f"item {i}") == 1
+        assert done.stderr.count(f"logged {i}") == 1
 
 
 def test_import_is_lean() -> None:
