@@ -8,7 +8,7 @@ from typing import Any
 from amorsize_dask.arguments import check_function, check_max_workers, check_seconds
 from amorsize_dask.core.model import Workload
 from amorsize_dask.measure.machine import measure_machine
-from amorsize_dask.planning.choice import choose_partitions
+from amorsize_dask.planning.choice import LEAST_PARTITION_S, choose_partitions
 from amorsize_dask.planning.data import Data, list_all, spread
 from amorsize_dask.planning.optimize import CHUNK_S, optimize
 from amorsize_dask.planning.sample import N_SIZED
@@ -17,6 +17,12 @@ from amorsize_dask.planning.sending import measure_sent
 #: Items that are tried. Smaller: one that is unlike the others decides; larger: the bag
 #: runs them again, and partitions needn't be better known than that.
 N_TRIED = 6
+
+#: Seconds of an item below which so few can't tell what they take, and how many more
+#: are tried then. Smaller: they seem to take as long as timing them does; larger: the
+#: bag runs more of them again.
+SHORT_S = 0.0001
+N_SHORT = 3000
 
 
 def from_sequence(
@@ -63,14 +69,7 @@ def from_sequence(
     max_workers = check_max_workers("max_workers", max_workers)
     items = list_all(Data(seq).whole)
     if func is not None:
-        plan = optimize(
-            func,
-            items,
-            N_TRIED,
-            target_chunk_duration=target_s,
-            max_workers=max_workers,
-        )
-        size = plan.partition_size
+        size = _measure(func, items, target_s, max_workers)
     else:
         n_workers = max_workers or measure_machine().n_cores
         # What they take isn't known, but what they are is.
@@ -81,6 +80,24 @@ def from_sequence(
     from dask.bag import from_sequence as make
 
     return make(items, partition_size=size)
+
+
+def _measure(
+    func: Callable[[Any], Any], items: Any, target_s: float, max_workers: int | None
+) -> int:
+    """Return the partition size that suits a function."""
+    for n_tried in (N_TRIED, N_SHORT):
+        plan = optimize(
+            func,
+            items,
+            n_tried,
+            target_chunk_duration=target_s,
+            max_workers=max_workers,
+        )
+        are_long = plan.serial_s > SHORT_S * len(items)
+        if are_long or plan.serial_s < 2 * LEAST_PARTITION_S:
+            break
+    return plan.partition_size
 
 
 def _mean_bytes(items: Any) -> float:

@@ -83,7 +83,6 @@ class SimulatedPartition:
         self.out_bytes = sum(item.out_bytes for item in items)
         self.leaked_bytes = sum(item.leaked_bytes for item in items)
         self.peak_bytes = max((item.peak_bytes for item in items), default=0)
-        self.shown_fraction = items[0].shown_fraction if items else 1.0
 
     def cut(self, n: int, n_left: int) -> tuple[SimulatedPartition, SimulatedPartition]:
         """Return the first n items, and the others."""

@@ -210,3 +210,47 @@ def test_clusters_are_compared(tmp_path: Path) -> None:
     assert row.count(" x |") == 3
     assert "no trouble" in row
     assert "geometric mean, warm" in output
+
+
+def test_plans_are_measured_simulated_and_written(tmp_path: Path) -> None:
+    """One command prints the table of plans and writes it."""
+    out = tmp_path / "plans.md"
+    arguments = ["--rounds", "1", "--only", "too_few", "--simulate", "too_few"]
+    code, printed, progress = run_script(
+        "plans.py", *arguments, "--out", str(out), folder=tmp_path
+    )
+    assert code == 0, progress
+    assert out.read_text() in printed
+    rows = re.findall(r"^\|.*`too_few`.*$", printed, re.M)
+    assert len(rows) == 1 + 3
+    assert "simulated pool: must be <= 1.1, is at most 1: reached by all" in printed
+
+
+def test_limits_of_plans_are_judged(load: Any) -> None:
+    """What is above its limit is named, and predictions count by their errors."""
+    table, run = load("planned_table"), load("planned_run")
+
+    def make(name: str, planned_s: float, predicted_s: float) -> Any:
+        seconds = {"pool 1 1": 1.0, "pool 2 1": planned_s, "pool 2 4": 0.5}
+        seconds |= {"bag 1": 0.5, "bag 10": 0.55, "compute": 0.5, "execute": 1.0}
+        each = run.Round(
+            pool="pool 2 1",
+            bag="bag 10",
+            lane="processes",
+            cpu_fraction=1.0,
+            optimize_s=0.06,
+            pool_predicted_s=predicted_s,
+            compute_predicted_s=0.5,
+            early_predicted=1.0,
+            seconds=seconds,
+        )
+        return table.make_row(name, run.Found(rounds=[each] * 3))
+
+    rows = [make("good", 0.5, 0.5), make("slow", 0.6, 0.9)]
+    lines = table.judge(rows, [])
+    assert lines[0].endswith("is at most 1.2: **not reached** by `slow` 1.2")
+    assert "reached by all" in lines[1]
+    assert "`good` 1.2" in lines[3]
+    assert "pool predicted: off by 25%" in lines[4]
+    assert "**not reached**" in lines[4]
+    assert "**" not in lines[5] + lines[6]
