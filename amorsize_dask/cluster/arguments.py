@@ -23,8 +23,13 @@ INNER_VARIABLES = (
     "NUMEXPR_NUM_THREADS",
 )
 
-#: Under which names Dask's settings have a worker's thresholds.
-SETTING = "distributed.worker.memory."
+#: Under which names Dask's settings have a worker's thresholds, and its profiler.
+MEMORY, PROFILE = "distributed.worker.memory.", "distributed.worker.profile.enabled"
+
+#: Threads of a worker that are too many to look at the stack of each, a hundred times a
+#: second. Smaller: the profiler is missed where it costs nothing; larger: it takes much
+#: of a core.
+MANY_THREADS = 16
 
 
 class ClusterArguments(dict[str, Any]):
@@ -90,8 +95,9 @@ def make_arguments(
     )
     if size.processes:
         told["env"] = dict.fromkeys(INNER_VARIABLES, str(n_inner)), why_inner
-        if size.thresholds != DASK_THRESHOLDS:
-            told["config"] = _settings(size), _explain_thresholds(needs, size)
+        settings, reasons = _choose_settings(needs, size, main)
+        if settings:
+            told["config"] = settings, "; ".join(reasons)
     if n_inner > 1 or not size.processes:
         # Imports distributed.
         from amorsize_dask.cluster.inner_threads import InnerThreads
@@ -106,20 +112,38 @@ def make_arguments(
     )
 
 
-def _settings(size: ClusterSize) -> dict[str, float]:
-    chosen = size.thresholds
-    return {
-        f"{SETTING}target": chosen.target,
-        f"{SETTING}spill": chosen.spill,
-        f"{SETTING}pause": chosen.pause,
-    }
+def _choose_settings(
+    needs: Needs, size: ClusterSize, main: Workload
+) -> tuple[dict[str, float | bool], list[str]]:
+    """Return what workers are to have other than Dask's own settings, and why."""
+    settings: dict[str, float | bool] = {}
+    why = []
+    if size.thresholds != DASK_THRESHOLDS:
+        settings[f"{MEMORY}target"] = size.thresholds.target
+        settings[f"{MEMORY}spill"] = size.thresholds.spill
+        settings[f"{MEMORY}pause"] = size.thresholds.pause
+        why.append(_explain_thresholds(needs, size))
+    if _holds_gil(main) or size.threads_per_worker >= MANY_THREADS:
+        settings[PROFILE] = False
+        why.append(
+            "Dask's profiler would take the GIL from the tasks a hundred times a "
+            "second, for a page of the dashboard"
+        )
+    return settings, why
+
+
+def _holds_gil(stage: Workload) -> bool:
+    """Whether tasks compute, and hold the GIL meanwhile."""
+    if is_waiting(stage):
+        return False
+    return stage.gil_fraction > stage.cpu_fraction / 2
 
 
 def describe(stage: Workload) -> str:
     """Return in words what tasks do."""
     if is_waiting(stage):
         kind = "wait"
-    elif stage.gil_fraction > stage.cpu_fraction / 2:
+    elif _holds_gil(stage):
         kind = "compute holding the GIL"
     else:
         kind = "compute without the GIL"

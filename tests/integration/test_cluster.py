@@ -63,6 +63,7 @@ def see_worker(dask_worker: Any) -> dict[str, Any]:
         "OMP": os.environ.get("OMP_NUM_THREADS"),
         "inner": {found["num_threads"] for found in threadpool_info()},
         "n_spilled": memory.data.spilled_total[0],
+        "is_profiled": "profile" in dask_worker.periodic_callbacks,
     }
 
 
@@ -86,6 +87,8 @@ def test_work_that_holds_the_gil_runs_in_processes() -> None:
         assert worker["directory"].startswith(arguments["local_directory"])
         assert worker["OMP"] == arguments["env"]["OMP_NUM_THREADS"]
         assert worker["thresholds"] == (0.6, 0.7, 0.8)
+        assert not worker["is_profiled"]
+    assert "profiler" in arguments.reasons["config"]
     assert arguments.reasons.keys() == arguments.keys()
 
 

@@ -7,6 +7,7 @@ from dataclasses import replace
 import pytest
 from simulated import machine
 
+from amorsize_dask.cluster.arguments import make_arguments
 from amorsize_dask.cluster.sizing import (
     DASK_THRESHOLDS,
     DISTRIBUTED_WORKER_BYTES,
@@ -219,3 +220,18 @@ def test_predictions_follow_the_formula() -> None:
     assert predict_s(needs, 1, 1) == pytest.approx(100.0)
     assert predict_s(needs, 1, 8) == pytest.approx(110.0)
     assert predict_s(needs, 8, 1) == pytest.approx(12.54, abs=0.1)
+
+
+@pytest.mark.parametrize(
+    ("stage", "is_off"), [(COMPUTING, True), (GIL_FREE, False), (WAITING, True)]
+)
+def test_the_profiler_is_off_where_it_costs(stage: Workload, is_off: bool) -> None:
+    """Where tasks hold the GIL, or are many in a process that can be told."""
+    needs = Needs(
+        stages=(stage,), machine=machine(4, 16 * GB), limits=Limits(), processes=True
+    )
+    size = choose_size(needs)
+    arguments = make_arguments(needs, size, local_directory="/var/tmp")
+    settings = arguments.get("config", {})
+    assert (settings.get("distributed.worker.profile.enabled") is False) is is_off
+    assert ("profiler" in arguments.reasons.get("config", "")) is is_off
