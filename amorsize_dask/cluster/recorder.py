@@ -36,6 +36,9 @@ LOOK_MS = 500
 #: Bytes per second between workers as long as the scheduler doesn't say.
 USUAL_BYTES_PER_S = 100e6
 
+#: This package.
+_OWN = __name__.split(".")[0]
+
 #: States of tasks that are still to be done.
 _LEFT = ("waiting", "queued", "no-worker", "processing")
 
@@ -277,7 +280,7 @@ class ClusterRecorder(SchedulerPlugin):
             stage = ObservedStage(
                 name,
                 identity,
-                shared.recall(identity) if self._remembers else None,
+                shared.recall(identity) if self._remembers and identity else None,
                 self._metrics([name])[name],
             )
         self._stages[name] = stage
@@ -333,7 +336,7 @@ class ClusterRecorder(SchedulerPlugin):
             shared.save()
 
     def _keep(self, stage: ObservedStage) -> None:
-        if not self._remembers or self._scheduler is None:
+        if not self._remembers or not stage.identity or self._scheduler is None:
             return
         experience = stage.find_experience(self._metrics([stage.name])[stage.name])
         if experience is not None:
@@ -347,15 +350,20 @@ def _make_recorder(remembers: bool) -> ClusterRecorder:
 
 
 def _identify(name: str, task: Any) -> str:
-    """Return under what a stage is known, by its first task: its code, or its name."""
+    """Return under what a stage is known, by its first task: its code, or its name.
+
+    Nothing, if it does what this package has sent: whoever has sent it learns of it.
+    """
+    called = list(find_called(task.run_spec))
+    modules = (getattr(function, "__module__", None) for function in called)
+    if any(str(module).split(".")[0] == _OWN for module in modules):
+        return ""
     needed = {
         one.prefix.name: one.run_spec
         for one in task.dependencies
         if one.run_spec is not None
     }
-    found = fingerprint_calls(
-        find_called(task.run_spec), [find_called(spec) for spec in needed.values()]
-    )
+    found = fingerprint_calls(called, [find_called(spec) for spec in needed.values()])
     return found or f"prefix {name}"
 
 

@@ -25,6 +25,7 @@ from amorsize_dask import (
 )
 from amorsize_dask.cluster import recorder as module
 from amorsize_dask.cluster.record import ClusterRecord, ClusterStage
+from amorsize_dask.core.units import format_seconds
 from amorsize_dask.measure.history import History
 
 MB = 10**6
@@ -237,6 +238,20 @@ def test_history_that_is_off_is_left_alone(history: History) -> None:
     ):
         client.register_plugin(plugin)
         client.gather(client.map(tasks.wait, range(3)))
+    assert not history.entries()
+
+
+def test_what_this_package_sends_is_not_learned_twice(history: History) -> None:
+    """It is recorded as anything else, and whoever has sent it learns of it."""
+    with (
+        LocalCluster(
+            n_workers=1, threads_per_worker=1, processes=False, dashboard_address=None
+        ) as cluster,
+        Client(cluster) as client,
+    ):
+        client.register_plugin(ClusterRecorder())
+        client.gather(client.map(format_seconds, range(3)))
+        assert find(cluster_record(client), "format_seconds").n_finished == 3
     assert not history.entries()
 
 
