@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from amorsize_dask.errors import (
         AmorsizeError,
         ArgumentError,
+        ClusterError,
         ConfigChangedWarning,
         ConfigError,
         ConfigNotFoundError,
@@ -68,6 +69,7 @@ _HOMES = {
     "AmorsizeError": "errors",
     "AmorsizeScheduler": "scheduler",
     "ArgumentError": "errors",
+    "ClusterError": "errors",
     "ClusterRecorder": "cluster.recorder",
     "Comparison": "compare.comparison",
     "ComparisonConfig": "compare.comparison",
@@ -108,6 +110,7 @@ __all__ = [
     "AmorsizeError",
     "AmorsizeScheduler",
     "ArgumentError",
+    "ClusterError",
     "ClusterRecorder",
     "Comparison",
     "ComparisonConfig",

@@ -30,6 +30,21 @@ def check_lanes(lanes: Iterable[str], name: str = "lanes") -> tuple[Lane, ...]:
     return checked
 
 
+def check_client(client: Any, lanes: Iterable[str]) -> Any:
+    """Return a client of `distributed`, or ``None`` for the one that is active."""
+    if client is None:
+        return None
+    if not (hasattr(client, "scheduler_info") and hasattr(client, "submit")):
+        raise ArgumentError("client", client, "expected a distributed.Client")
+    if client.asynchronous:
+        expected = "an asynchronous client can't be waited for"
+        raise ArgumentError("client", client, expected)
+    if Lane.CLUSTER not in check_lanes(lanes):
+        expected = "lanes leave out 'cluster', for which it is"
+        raise ArgumentError("client", client, expected)
+    return client
+
+
 def check_max_workers(name: str, value: Any) -> int | None:
     """Return a number of workers, or ``None`` for as many as pay."""
     return None if value is None else check_count(name, value, 1)

@@ -65,6 +65,19 @@ class BatchLengthError(AmorsizeError):
         )
 
 
+class ClusterError(AmorsizeError):
+    """A Dask cluster that can't be used, or that is gone with what was left on it.
+
+    Raised before anything is sent where the cluster is the only lane that is allowed;
+    later only where results were on it that someone needs.
+    """
+
+    reason: str
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(f"The cluster can't be used: {reason}", reason=reason)
+
+
 class ConfigError(AmorsizeError):
     """A saved plan that can't be kept, read or trusted. No part of it is used."""
 

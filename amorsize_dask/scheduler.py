@@ -17,6 +17,7 @@ import dask
 
 from amorsize_dask import config
 from amorsize_dask.arguments import (
+    check_client,
     check_flag,
     check_idle_timeout,
     check_lanes,
@@ -33,6 +34,14 @@ from amorsize_dask.core.scheduling import Scheduling
 from amorsize_dask.errors import ArgumentError
 from amorsize_dask.execute import worker
 from amorsize_dask.execute.calibration import Calibration
+from amorsize_dask.execute.connection import (
+    Connection,
+    connect,
+    find_client,
+    is_in_task,
+    is_usable,
+    with_cluster,
+)
 from amorsize_dask.execute.delivery import Delivery
 from amorsize_dask.execute.graph import TaskGraph
 from amorsize_dask.execute.identity import find_lone_stages
@@ -48,8 +57,6 @@ from amorsize_dask.lowering.collector import collector_paused
 from amorsize_dask.lowering.partitions import find_partitions, is_bag
 from amorsize_dask.measure.load import LoadWatch
 from amorsize_dask.measure.machine import leave_to_others, measure_machine
-
-LANES = tuple(Lane)
 
 
 class AmorsizeScheduler:
@@ -69,9 +76,11 @@ class AmorsizeScheduler:
         of it. Results that have no room wait on disk until they are needed, and no
         task is started that wouldn't fit, as long as another one is running.
     lanes : sequence of str, optional
-        Lanes that may be used: ``"inline"``, ``"threads"``, ``"processes"``. With one
-        lane all tasks run there, but for bookkeeping and for what can't be sent to
-        processes.
+        Lanes that may be used: ``"inline"``, ``"threads"``, ``"processes"``,
+        ``"cluster"``. With one lane all tasks run there, but for bookkeeping and for
+        what can't be sent anywhere. The last one is a cluster of Dask's, where there is
+        a client of one; without it that lane is left out, unless it is the only one.
+        By default all of them, or what the setting ``amorsize.lanes`` says.
     target_batch_duration : float, optional
         Seconds that one batch of tasks should take at most, > 0.
     isolate : bool, optional
@@ -93,6 +102,10 @@ class AmorsizeScheduler:
         Leave cores to others that use them, and a part of the memory to them while it
         is short; looked at when a run starts. At least one core is used. It is the
         setting ``amorsize.respect-load`` by default, which is false.
+    client : distributed.Client, optional
+        Client of the cluster that the lane ``"cluster"`` is. By default the one that is
+        active when a run begins, as `distributed.Client.current` has it. A scheduler
+        that is pickled leaves it behind.
 
     Attributes
     ----------
@@ -116,14 +129,17 @@ class AmorsizeScheduler:
         self,
         max_workers: int | None = None,
         memory_limit: str | float = "auto",
-        lanes: Sequence[str] = LANES,
+        lanes: Sequence[str] | None = None,
         target_batch_duration: float | None = None,
         isolate: bool = False,
         allow_oversized: bool = False,
         retries: int | Mapping[Any, int] = 0,
         task_timeout: float | None = None,
         respect_load: bool | None = None,
+        client: Any = None,
     ) -> None:
+        if lanes is None:
+            lanes = config.get("lanes")
         if target_batch_duration is None:
             target_batch_duration = config.get("target-batch-duration")
         if respect_load is None:
@@ -148,8 +164,13 @@ class AmorsizeScheduler:
         self._retries = retries
         self._timeout_s = check_timeout(task_timeout, lanes)
         self._memory_limit = check_memory_limit(memory_limit)
+        self._client = check_client(client, lanes)
+        checked = check_lanes(lanes)
+        if task_timeout is not None:
+            # Nor can one on a cluster.
+            checked = tuple(lane for lane in checked if lane is not Lane.CLUSTER)
         self._limits = Limits(
-            lanes=check_lanes(lanes),
+            lanes=checked,
             max_workers=check_max_workers("max_workers", max_workers),
             # A task in this process can't be ended.
             isolate=bool(isolate) or task_timeout is not None,
@@ -194,7 +215,7 @@ class AmorsizeScheduler:
         BaseException
             What a task raises, as itself.
         ArgumentError, LaneError, MemoryBudgetError, SerializationError
-            See there; and `WorkerLostError`.
+            See there; and `WorkerLostError` and `ClusterError`.
         """
         with observe(kwargs.get("callbacks")) as observers:
             tasks = self._lower(dsk, keys, observers, kwargs)
@@ -373,6 +394,10 @@ class AmorsizeScheduler:
         may_boot = not n_warm and Lane.PROCESSES in limits.allowed_lanes
         modules = find_modules(tasks) if may_boot else ()
         machine, load = self._look_at_machine(of_dask(modules))
+        connection = self._connect(limits)
+        if connection is not None:
+            machine = with_cluster(machine, connection)
+        limits = without_cluster(limits, machine)
         recollection = recollect(tasks) if _remembers() else NO_RECOLLECTION
         with collector_paused():
             scheduling = Scheduling(
@@ -395,6 +420,7 @@ class AmorsizeScheduler:
                 timeout_s=self._timeout_s,
                 modules=modules,
                 watches_memory=self._memory_limit is None,
+                connection=connection,
             )
         start = perf_counter()
         error: BaseException | None = None
@@ -436,7 +462,7 @@ class AmorsizeScheduler:
 
     def _check_annotated_lanes(self, tasks: TaskGraph) -> None:
         """Refuse lanes that were asked for by annotations, and that are not allowed."""
-        if worker.is_worker or not has_processes():
+        if worker.is_worker or is_in_task() or not has_processes():
             return  # There any lane of the caller has to do.
         allowed = self._limits.allowed_lanes
         for stage, lanes in tasks.graph.stage_lanes.items():
@@ -446,6 +472,22 @@ class AmorsizeScheduler:
                     f"{', '.join(allowed)}"
                 )
                 raise ArgumentError("annotation lane", tuple(map(str, lanes)), expected)
+
+    def _connect(self, limits: Limits) -> Connection | None:
+        """Return the connection to the cluster that a run may use, if there is one."""
+        if Lane.CLUSTER not in limits.allowed_lanes:
+            return None
+        is_forced = limits.allowed_lanes == (Lane.CLUSTER,)
+        client = self._client or find_client()
+        if client is None:
+            if is_forced:
+                expected = "no distributed.Client is active, and none was given"
+                raise ArgumentError("lanes", ("cluster",), expected)
+            return None
+        connection = connect(client)
+        if is_forced:
+            connection.require()
+        return connection if is_usable(client) else None
 
     def _look_at_machine(self, modules: Sequence[str]) -> tuple[Machine, str | None]:
         """Return what a run may use, and if others are left something, what and why."""
@@ -465,10 +507,15 @@ class AmorsizeScheduler:
         if n_workers is not None:
             n_workers = check_max_workers("num_workers", n_workers)
             limits = replace(limits, max_workers=n_workers)
-        if worker.is_worker or not has_processes():
-            # A worker's tasks must not start workers in turn.
+        if worker.is_worker or is_in_task():
+            # A worker's tasks must not start workers in turn, nor wait for a cluster
+            # one of whose threads they hold.
             lanes = tuple(lane for lane in limits.lanes if lane in CALLER_LANES)
             limits = replace(limits, lanes=lanes or (Lane.INLINE,), isolate=False)
+        elif not has_processes():
+            lanes = tuple(lane for lane in limits.lanes if lane is not Lane.PROCESSES)
+            is_isolated = limits.isolate and Lane.CLUSTER in lanes
+            limits = replace(limits, lanes=lanes or (Lane.INLINE,), isolate=is_isolated)
         if is_observed:
             # So that each task is seen to start and to end by itself.
             limits = replace(limits, max_batch_size=1)
@@ -494,6 +541,14 @@ def _chain_items(
 def _remembers() -> bool:
     # Workers are many, and what their tasks compute has its place in the caller's runs.
     return bool(config.get("history")) and not worker.is_worker
+
+
+def without_cluster(limits: Limits, machine: Machine) -> Limits:
+    """Return limits without the lane cluster if there is none."""
+    if machine.cluster is not None or limits.allowed_lanes == (Lane.CLUSTER,):
+        return limits
+    lanes = tuple(lane for lane in limits.lanes if lane is not Lane.CLUSTER)
+    return replace(limits, lanes=lanes)
 
 
 def _wants_rerun(kwargs: dict[str, Any]) -> bool:

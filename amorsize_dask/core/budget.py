@@ -119,7 +119,10 @@ class Budget:
             n_bytes = outcome.held_bytes
             if n_bytes is None:
                 n_bytes = outcome.out_bytes
-            if n_bytes is not None and n_bytes >= LARGE_BYTES:
+            if outcome.is_away:
+                # It is as if it were on disk.
+                self._spilled[outcome.task] = float(n_bytes or 0)
+            elif n_bytes is not None and n_bytes >= LARGE_BYTES:
                 self._resident[outcome.task] = n_bytes
                 self.held_bytes += n_bytes
             else:

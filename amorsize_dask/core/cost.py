@@ -30,6 +30,14 @@ uneven::
                                R' (x + d/2),                   the caller feeds them
                                R' (t c + 2 x) / P )            P cores
 
+    cluster     r + max( rounds(R, n, t - q + x + y/k'),     each thread by itself
+                         R t g (1 + h) / w,                  one GIL in each worker
+                         R (x + y/k'),                       all are fed from here
+                         R (t c + 2 x) / P )                 P cores, the cluster's
+
+A cluster is up, and has costs of its own: v and r, and y, what each batch of k' tasks
+takes of the caller and of the one who hands them on. n threads are in w workers.
+
 m workers are still to be started. B is the time until all are up (0 if they are), r
 the lane's round trip, which each worker's first batch pays. During B
 the u workers that are up already work; another comes up every e seconds and works; and
@@ -52,7 +60,14 @@ from __future__ import annotations
 from math import ceil, inf, sqrt
 
 from amorsize_dask.core.batching import choose_batch_size
-from amorsize_dask.core.model import Costs, Lane, Machine, Prediction, Workload
+from amorsize_dask.core.model import (
+    Cluster,
+    Costs,
+    Lane,
+    Machine,
+    Prediction,
+    Workload,
+)
 
 
 def predict(
@@ -76,7 +91,8 @@ def predict(
     lane : Lane
         Where to run it.
     n_workers : int
-        Threads or processes, >= 1. Ignored for the inline lane.
+        Threads or processes, >= 1. Ignored for the inline lane. Of the lane cluster
+        the threads of its workers; `machine` must have one.
     n_up : int, optional
         How many of these are running already, >= 0.
     caller_helps : bool, optional
@@ -95,6 +111,11 @@ def predict(
     elif lane is Lane.THREADS:
         makespan_s = _predict_threads(
             workload, machine, n_workers, n_up, target_batch_s
+        )
+    elif lane is Lane.CLUSTER:
+        assert machine.cluster is not None
+        makespan_s = _predict_cluster(
+            workload, machine.costs, machine.cluster, n_workers, target_batch_s
         )
     else:
         makespan_s = _predict_processes(
@@ -118,12 +139,13 @@ def boot_s(costs: Costs, n_workers: int, n_up: int) -> float:
     return costs.boot_first_s + (n_missing - 1) * costs.boot_next_s
 
 
-def move_s(workload: Workload, costs: Costs) -> float:
+def move_s(workload: Workload, costs: Costs, bytes_per_s: float | None = None) -> float:
     """Seconds that worker and caller each need to move an item of work, x above."""
     handling_s = costs.task_s / workload.n_items_a_task
     if workload.n_items_a_task > 1:
         handling_s = max(handling_s, costs.item_s)
-    return (workload.in_bytes + workload.out_bytes) / costs.bytes_per_s + handling_s
+    n_bytes = workload.in_bytes + workload.out_bytes
+    return n_bytes / (bytes_per_s or costs.bytes_per_s) + handling_s
 
 
 def usable_cores(workload: Workload, machine: Machine) -> int:
@@ -201,6 +223,29 @@ def _predict_processes(
         )
     )
     return max(caller_end_s, workers_end_s)
+
+
+def _predict_cluster(
+    workload: Workload, costs: Costs, cluster: Cluster, n: int, target_batch_s: float
+) -> float:
+    n_tasks, mean_s = workload.n_tasks, workload.mean_s
+    transfer_s = move_s(workload, costs, cluster.bytes_per_s)
+    dispatch_s = cluster.batch_s / choose_batch_size(
+        n_tasks, n, mean_s, cluster.overhead_s(n), target_batch_s
+    )
+    n_workers = min(n, cluster.n_workers)
+    handover = workload.gil_handover if n > n_workers else 0.0
+    return cluster.round_trip_s + max(
+        rounds_s(
+            n_tasks,
+            n,
+            mean_s - workload.crowded_s + transfer_s + dispatch_s,
+            workload.std_s,
+        ),
+        n_tasks * mean_s * workload.gil_fraction * (1 + handover) / n_workers,
+        n_tasks * (transfer_s + dispatch_s),
+        n_tasks * (mean_s * workload.cpu_fraction + 2 * transfer_s) / cluster.n_cores,
+    )
 
 
 def _tasks_in(seconds: float, task_s: float) -> float:

@@ -20,7 +20,7 @@ SIDE = 1
 
 @dataclass(slots=True)
 class BatchDone:
-    """A worker has finished the oldest batch that it was given."""
+    """A worker has finished a batch that it was given, by default its oldest."""
 
     worker: int
     outcomes: list[Outcome]
@@ -37,6 +37,8 @@ class BatchDone:
     #: Where tasks are chains: for each link its mean seconds and CPU seconds, if they
     #: were measured (`SIDE` only).
     links: list[tuple[float, float]] = field(default_factory=list)
+    #: Which of its batches it was: a thread of a cluster isn't bound to any order.
+    position: int = 0
 
 
 @dataclass(slots=True)
@@ -52,8 +54,8 @@ class Glimpse:
 class Unshippable:
     """These tasks can't be sent to this worker, or their results not back.
 
-    With ``what="result"`` they were part of the worker's oldest batch, and its
-    `BatchDone` follows, without them. With ``what="task"`` they were part of the batch
+    With ``what="result"`` they were part of a batch of the worker's whose `BatchDone`
+    follows, without them. With ``what="task"`` they were part of the batch
     that the worker was just given, and nothing of that batch was sent.
     """
 
@@ -91,6 +93,10 @@ class WorkerLost:
     grown_bytes: int = 0
     #: Whether its process had got up, though it may not have been ready for tasks yet.
     has_answered: bool = False
+    #: Which of its batches was running; -1 if none of them is to blame.
+    position: int = 0
+    #: How many workers that batch has lost by now, one after the other.
+    n_lost: int = 1
 
 
 @dataclass(slots=True)

@@ -16,7 +16,8 @@ from amorsize_dask.core.events import (
 )
 from amorsize_dask.core.fitting import Fitting
 from amorsize_dask.core.graph import GraphState
-from amorsize_dask.core.model import Lane, Limits, Machine, Placement
+from amorsize_dask.core.model import CALLER_LANES, Lane, Limits, Machine, Placement
+from amorsize_dask.core.placement import count_slots
 from amorsize_dask.core.placing import Placing
 from amorsize_dask.core.stage import Stage
 from amorsize_dask.core.statistics import SHARED_S
@@ -45,6 +46,10 @@ SLICE_GROWTH = 4
 #: large results are consumed before the next slice makes more. Smaller: hand-overs;
 #: larger: memory that depth-first order would not have needed.
 SLICE_BYTES = 16e6
+
+#: Share of the memory limit that results of one batch of a cluster may take. Smaller:
+#: more round trips; larger: what is read of them isn't noticed in time.
+SLICE_FRACTION = 0.1
 
 #: Seconds of tasks to watch to know a stage's GIL share. Smaller: a few wake-ups
 #: decide, and noise with them; larger: workers start later.
@@ -91,6 +96,7 @@ class Feeding:
         machine: Machine,
         limits: Limits,
         n_warm: int,
+        cluster_budget: Budget | None = None,
     ) -> None:
         self.unstartable: dict[Lane, str] = {}
         self.last_tries: set[int] = set()
@@ -98,7 +104,7 @@ class Feeding:
         self._stage_of = graph.stage_of
         self._workers = workers
         self._placing = placing
-        self._fitting = Fitting(graph, placing.stages, budget, limits)
+        self._fitting = Fitting(graph, placing.stages, budget, limits, cluster_budget)
         self._machine = machine
         self._limits = limits
         self._allowed = limits.allowed_lanes
@@ -117,7 +123,7 @@ class Feeding:
         A `Run` of `CALLER` comes last.
         """
         self._sample()
-        for lane in (Lane.PROCESSES, Lane.THREADS):
+        for lane in (Lane.CLUSTER, Lane.PROCESSES, Lane.THREADS):
             if self._placing.placed[lane]:
                 self._start_workers(lane)
                 self._feed_workers(lane)
@@ -139,7 +145,7 @@ class Feeding:
 
     def is_crowded(self, worker: int, batch: list[int]) -> bool:
         """Whether threads with other stages' tasks may have kept a batch waiting."""
-        if self._workers[worker].lane is Lane.PROCESSES or not batch:
+        if self._workers[worker].lane not in CALLER_LANES or not batch:
             return False
         return self._began_crowded.get(worker, False) or self._has_crowd(batch[0])
 
@@ -238,11 +244,11 @@ class Feeding:
     def _is_worth_booting(self, lane: Lane) -> bool:
         """Whether the stages of a lane have been at work long enough to start workers.
 
-        Threads start at once, warm processes are up, and where the caller may not work
-        meanwhile there is nothing to wait for.
+        Threads start at once, warm processes and clusters are up, and where the caller
+        may not work meanwhile there is nothing to wait for.
         """
         n_up = max(self._n_warm, self._workers.count(lane))
-        if lane is Lane.THREADS or n_up or Lane.INLINE not in self._allowed:
+        if lane is not Lane.PROCESSES or n_up or Lane.INLINE not in self._allowed:
             return True
         stages = [self._placing.stages[number] for number in self._placing.placed[lane]]
         if not all(map(self._may_be_inline, self._placing.placed[lane])):
@@ -291,13 +297,15 @@ class Feeding:
         placement = self._placing.stages[number].placement
         assert placement is not None
         n_on = self._workers.count_on(number)
-        if placement.n_most < self._machine.n_cores and number in self._side_stages:
+        n_slots = count_slots(self._machine, placement.lane)
+        is_here = placement.lane is not Lane.CLUSTER
+        if is_here and placement.n_most < n_slots and number in self._side_stages:
             # Memory leaves no room for one on each core, and the side thread has one.
             n_on += 1
         n_most = placement.n_most
         if self._placing.stages[number].statistics.is_recalled:
             # Results may be larger than those of earlier runs.
-            n_most = min(n_most, self._machine.n_cores)
+            n_most = min(n_most, n_slots)
         if number in self._workers[worker].stages:
             # If there are too many, they get less work until there aren't.
             return n_on <= n_most
@@ -341,12 +349,11 @@ class Feeding:
         ready = self._graph.ready[number]
         if not stage.statistics.is_known or stage.statistics.is_recalled:
             return self._sample_size(number)
-        costs = self._machine.costs
         assert stage.placement is not None
         n_workers = self._count_sharing(stage.placement, lane)
         if number in self._placing.unwatched:
             # There are going to be more of them.
-            n_workers = self._machine.n_cores
+            n_workers = count_slots(self._machine, lane)
         # Each may have that many batches of this size.
         n_sharing = MAX_DEPTH * max(1, n_workers)
         target_s = self._limits.target_batch_s
@@ -361,10 +368,12 @@ class Feeding:
                 self._graph.n_items_ready[number],
                 n_sharing,
                 stage.statistics.mean_s,
-                costs.hand_off_s if lane is Lane.THREADS else costs.round_trip_s,
+                self._overhead_s(lane, n_workers),
                 target_s,
             )
         )
+        if lane is Lane.CLUSTER:
+            n = min(n, self._n_movable(stage))
         if stage.suspects:
             # A suspect goes alone, so that no other task dies with it.
             n_alone = 0
@@ -374,18 +383,35 @@ class Feeding:
                 n_alone += self._graph.n_items(task)
         return max(1, n)
 
+    def _overhead_s(self, lane: Lane, n_workers: int) -> float:
+        """Return what a batch costs beside its tasks."""
+        costs, cluster = self._machine.costs, self._machine.cluster
+        if lane is Lane.CLUSTER and cluster is not None:
+            # Its round trips are longer, but others are under way meanwhile.
+            return cluster.overhead_s(n_workers)
+        return costs.hand_off_s if lane is Lane.THREADS else costs.round_trip_s
+
+    def _n_movable(self, stage: Stage) -> int:
+        """Return how many items one message should have, going by their bytes."""
+        workload = stage.statistics.workload(0)
+        most_bytes = max(1.0, workload.in_bytes, workload.out_bytes)
+        limit_bytes = self._limits.memory_limit_bytes or self._machine.memory_bytes
+        room_bytes = min(SLICE_BYTES, SLICE_FRACTION * limit_bytes)
+        return max(1, int(room_bytes / most_bytes))
+
     # -- the caller -----------------------------------------------------------------
 
     def _feed_caller(self) -> None:
         """Give the caller a slice of the work that belongs to it, or that waits."""
         numbers = self._placing.placed[Lane.INLINE]
         if Lane.INLINE in self._allowed:
-            if self._is_understaffed():
-                numbers = numbers | {
-                    number
-                    for number in self._placing.placed[Lane.PROCESSES]
-                    if self._may_be_inline(number)
-                }
+            for lane in (Lane.PROCESSES, Lane.CLUSTER):
+                if self._is_understaffed(lane):
+                    numbers = numbers | {
+                        number
+                        for number in self._placing.placed[lane]
+                        if self._may_be_inline(number)
+                    }
             if self._is_lone():
                 numbers = numbers | self._placing.unplaced
         numbers = numbers & self._graph.ready_stages
@@ -417,7 +443,7 @@ class Feeding:
         Tasks are short, or all that is ready. Then there is nothing that the calling
         thread should be free for.
         """
-        if any(self._workers.count(lane) for lane in (Lane.PROCESSES, Lane.THREADS)):
+        if any(self._workers.count(lane) for lane in Lane if lane is not Lane.INLINE):
             return False
         if not self._graph.n_ready:
             return True
@@ -436,8 +462,7 @@ class Feeding:
         stage = self._placing.stages[self._stage_of[task]]
         return stage.statistics.is_recalled and not stage.is_little
 
-    def _is_understaffed(self) -> bool:
-        lane = Lane.PROCESSES
+    def _is_understaffed(self, lane: Lane) -> bool:
         if not self._placing.placed[lane]:
             return False
         return self._workers.count_up(lane) < max(1, self._n_wanted(lane))
@@ -480,7 +505,10 @@ class Feeding:
             if heads and not self._graph.graph.is_open:
                 n_tasks = ready[number].count_below(heads[0][0], n_tasks)
             n = min(n, n_tasks * size)
-            may_cut = number in self._placing.placed[Lane.PROCESSES]
+            may_cut = any(
+                number in self._placing.placed[lane]
+                for lane in (Lane.PROCESSES, Lane.CLUSTER)
+            )
             if self._placing.stages[number].statistics.is_recalled:
                 # It ends with the first task of which only earlier runs tell.
                 n_tasks, n = 1, min(n, size)

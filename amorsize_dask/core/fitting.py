@@ -27,12 +27,15 @@ class Fitting:
         stages: Sequence[Stage],
         budget: Budget,
         limits: Limits,
+        cluster_budget: Budget | None = None,
     ) -> None:
         self._graph = graph
         self._stage_of = graph.stage_of
         self._stages = stages
         self._budget = budget
         self._limits = limits
+        # What the cluster's workers hold, if that is to be bounded.
+        self._cluster_budget = cluster_budget
 
     @property
     def room_bytes(self) -> float:
@@ -53,6 +56,10 @@ class Fitting:
             self._expect_bytes(tasks, stage, lane),
             read if lane in CALLER_LANES else (),
         )
+        if lane is Lane.CLUSTER and self._cluster_budget is not None:
+            n_items = sum(map(self._graph.n_items, tasks))
+            own_bytes, each_bytes = self._bytes_on_cluster(stage)
+            self._cluster_budget.begin(worker, own_bytes + n_items * each_bytes)
 
     def fit(
         self,
@@ -69,6 +76,10 @@ class Fitting:
         later go to disk. If that doesn't help it is none, as long as something is in
         flight.
         """
+        if lane is Lane.CLUSTER:
+            n = self._fit_on_cluster(number, n)
+            if not n:
+                return 0
         own_bytes, each_bytes = self._bytes_of(number, lane)
         read_bytes = self._bytes_to_load(number, n, lane)
         n_units = min(n // least, len(read_bytes) or n) or 1
@@ -93,12 +104,32 @@ class Fitting:
         self._refuse_oversized(number, actions)
         return least
 
+    def _fit_on_cluster(self, number: int, n: int) -> int:
+        """Return how many items' results the cluster's workers have room for.
+
+        One where nothing is in flight: without it nothing would ever be freed.
+        """
+        budget = self._cluster_budget
+        own_bytes, each_bytes = self._bytes_on_cluster(number)
+        if budget is None or not each_bytes:
+            return n
+        n = min(n, int(max(0.0, budget.room_bytes - own_bytes) / each_bytes))
+        return n or int(not self._graph.n_in_flight)
+
+    def _bytes_on_cluster(self, number: int) -> tuple[float, float]:
+        """Return what a batch takes there, and for each item what stays."""
+        stage = self._stages[number]
+        own_bytes = max(stage.statistics.peak_bytes, stage.guessed_peak_bytes)
+        return own_bytes, stage.statistics.out_bytes if stage.is_away else 0.0
+
     def _bytes_to_load(self, number: int, n: int, lane: Lane) -> list[float]:
         """Return what has to be loaded for the first task, the first two, ...
 
         Nothing if there are no large results.
         """
         budget, seen = self._budget, set[int]()
+        if lane is Lane.CLUSTER:
+            return []
         has_any = budget.has_spilled if lane in CALLER_LANES else budget.has_large
         if not has_any:
             return []
@@ -118,8 +149,13 @@ class Fitting:
         return self._budget.bytes_of_large(needed)
 
     def _bytes_of(self, number: int, lane: Lane) -> tuple[float, float]:
-        """Return what a batch takes however long it is, and for each of its items."""
+        """Return what a batch takes however long it is, and for each of its items.
+
+        It is what it takes here: tasks on a cluster only bring their results.
+        """
         stage = self._stages[number]
+        if lane is Lane.CLUSTER:
+            return 0.0, 0.0 if stage.is_away else stage.statistics.out_bytes
         own_bytes = max(stage.statistics.peak_bytes, stage.guessed_peak_bytes)
         each_bytes = stage.statistics.out_bytes
         if lane is Lane.PROCESSES:

@@ -9,6 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from enum import StrEnum
 
+from amorsize_dask.core.batching import OVERHEAD_FRACTION
+
 
 class Lane(StrEnum):
     """Where a stage runs. Declared from the simplest to the most involved."""
@@ -16,6 +18,7 @@ class Lane(StrEnum):
     INLINE = "inline"
     THREADS = "threads"
     PROCESSES = "processes"
+    CLUSTER = "cluster"
 
 
 #: The lanes whose tasks run in the calling process.
@@ -58,6 +61,48 @@ class Costs:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Cluster:
+    """Workers that someone else has started, here or on other machines; all > 0.
+
+    The costs are pessimistic, so that before the first measurement nothing is sent
+    that wouldn't pay.
+    """
+
+    #: Worker processes, and the threads of all of them: a batch runs in a thread.
+    n_workers: int
+    n_threads: int
+    #: Cores that they have together.
+    n_cores: int
+    #: Bytes of memory that they may use together.
+    memory_bytes: int
+    #: Seconds from sending an empty batch to its answer, nothing else being sent.
+    round_trip_s: float = 0.02
+    #: Seconds that each of many batches takes of caller and scheduler.
+    batch_s: float = 0.005
+    #: Bytes per second that pass to or from the workers, pickling included.
+    bytes_per_s: float = 100e6
+
+    def overhead_s(self, n_threads: int) -> float:
+        """Return the seconds that a batch must be worth, if so many threads get some.
+
+        They are fed by one caller, which must not take longer for all of their batches
+        than half of the time that each of them has for one.
+        """
+        return self.batch_s * max(1.0, 2 * n_threads * OVERHEAD_FRACTION)
+
+    def __post_init__(self) -> None:
+        for name in self.__slots__:
+            value = getattr(self, name)
+            if not value > 0:
+                raise ValueError(f"{name} must be > 0, not {value!r}")
+        if self.n_threads < self.n_workers:
+            raise ValueError(
+                f"need n_threads >= n_workers, not {self.n_threads} and "
+                f"{self.n_workers}"
+            )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Machine:
     """The measured host."""
 
@@ -68,6 +113,8 @@ class Machine:
     #: Bytes of memory that a run may use, > 0.
     memory_bytes: int
     costs: Costs = field(default_factory=Costs)
+    #: The cluster that the caller is connected to, if there is one to be used.
+    cluster: Cluster | None = None
 
     def __post_init__(self) -> None:
         if not 1 <= self.n_physical_cores <= self.n_cores:

@@ -20,3 +20,6 @@ class Outcome(NamedTuple):
     peak_bytes: int | None = None
     #: Bytes that the result takes where it is kept; ``None``: as many as its pickle.
     held_bytes: int | None = None
+    #: Whether the result stays where it was made, out of the caller's memory, until it
+    #: is needed here.
+    is_away: bool = False

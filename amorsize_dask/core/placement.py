@@ -79,6 +79,8 @@ def place(
     """
     n_up = n_up or {}
     allowed = [lane for lane in Lane if lane in set(lanes)]
+    if machine.cluster is None and len(allowed) > 1:
+        allowed = [lane for lane in allowed if lane is not Lane.CLUSTER]
     bests = [
         _best_in_lane(workload, machine, limits, lane, n_up.get(lane, 0))
         for lane in allowed
@@ -96,9 +98,11 @@ def place(
     )
 
 
-def place_unmeasured(machine: Machine, limits: Limits, lane: Lane) -> Placement:
-    """Place a stage in the one lane that is left for it, nothing being known of it."""
-    n_workers = 1 if lane is Lane.INLINE else machine.n_cores
+def place_unmeasured(
+    machine: Machine, limits: Limits, lane: Lane, reason: str
+) -> Placement:
+    """Place a stage in the lane that is left for it, nothing being known of it."""
+    n_workers = 1 if lane is Lane.INLINE else count_slots(machine, lane)
     if limits.max_workers is not None:
         n_workers = min(n_workers, limits.max_workers)
     return Placement(
@@ -106,8 +110,15 @@ def place_unmeasured(machine: Machine, limits: Limits, lane: Lane) -> Placement:
         n_workers=n_workers,
         n_most=n_workers,
         predicted=None,
-        reason=f"only {lane} can be used",
+        reason=reason,
     )
+
+
+def count_slots(machine: Machine, lane: Lane) -> int:
+    """Return how many tasks that compute may run at once in a lane's workers."""
+    if lane is Lane.CLUSTER and machine.cluster is not None:
+        return machine.cluster.n_threads
+    return machine.n_cores
 
 
 def memory_ceiling(
@@ -121,6 +132,12 @@ def memory_ceiling(
 
     Into a share of it: by default the one up to which a run starts tasks.
     """
+    if lane is Lane.CLUSTER and machine.cluster is not None:
+        n_workers = machine.cluster.n_workers
+        needed = max(1.0, workload.peak_bytes + workload.out_bytes)
+        return max(
+            1, n_workers * int(machine.cluster.memory_bytes / n_workers / needed)
+        )
     budget = limits.memory_limit_bytes
     if budget is None:
         budget = machine.memory_bytes
@@ -160,6 +177,8 @@ def _worker_counts(
     # there. None depends on `most`: that is what makes the choice grow with memory.
     counts = set(range(1, machine.n_cores + 1))
     counts.update(ceil(workload.n_tasks / n) for n in range(1, MOST_ROUNDS + 1))
+    if lane is Lane.CLUSTER:
+        counts.add(count_slots(machine, lane))
     n = machine.n_cores
     while n < most:
         n += max(1, n // 4)
@@ -174,6 +193,8 @@ def _most_workers(
     if lane is Lane.INLINE:
         return 1
     most = usable_cores(workload, machine)
+    if lane is Lane.CLUSTER:
+        most = count_slots(machine, lane)
     if lane is Lane.THREADS and workload.cpu_fraction <= WAITING_FRACTION:
         most = max(most, MAX_WAITING_THREADS)
     if limits.max_workers is not None:

@@ -19,7 +19,7 @@ from amorsize_dask.core.model import (
     Prediction,
     Workload,
 )
-from amorsize_dask.core.placement import place, place_unmeasured
+from amorsize_dask.core.placement import count_slots, place, place_unmeasured
 from amorsize_dask.core.splitting import WORTH_S, choose_split
 from amorsize_dask.core.stage import Stage
 from amorsize_dask.core.units import format_seconds
@@ -38,6 +38,11 @@ LITTLE_S = 0.015
 #: slow for a moment makes more than little of it, and each run pays for a look that
 #: tells no more than the last one; larger: as for the one above.
 LITTLE_KNOWN_S = 0.025
+
+#: Seconds of work below which nothing is sent to a cluster while there is another lane.
+#: Smaller: short computes wait for a network that may be busy, and workers that may be
+#: far away; larger: small work is done by one machine while a cluster is idle.
+SENT_S = 0.05
 
 #: Seconds of work from which on it counts that worker processes would have helped.
 #: Smaller: work of 10 ms, done often enough, starts processes that save little;
@@ -138,12 +143,19 @@ class Placing:
             if lane not in self.closed and lane not in stage.barred
         )
         if number in self._lone_stages and len(allowed) > 1:
-            lanes = tuple(lane for lane in lanes if lane is not Lane.THREADS)
+            lanes = tuple(lane for lane in lanes if not self.shares_process(lane))
         if stage.suspects:
             return tuple(lane for lane in lanes if lane not in CALLER_LANES)
         if not lanes and not self._limits.isolate:
             return (Lane.INLINE,)
         return lanes
+
+    def shares_process(self, lane: Lane) -> bool:
+        """Whether several tasks of a lane may be under way in one process."""
+        cluster = self._machine.cluster
+        if lane is Lane.CLUSTER and cluster is not None:
+            return cluster.n_threads > cluster.n_workers
+        return lane is Lane.THREADS
 
     def place(self, number: int) -> None:
         """Place a stage, if enough is known about it, or place it again."""
@@ -153,8 +165,15 @@ class Placing:
             self.stranded.add(number)
             return
         if not stage.statistics.is_known:
-            if len(lanes) == 1:
-                placement = place_unmeasured(self._machine, self._limits, lanes[0])
+            has_no_sampler = SIDE not in self._workers and stage.placement is None
+            if len(lanes) == 1 or has_no_sampler:
+                # A lane that is up, if there is one, has the first tasks.
+                is_cold = Lane.CLUSTER in lanes and not self._n_warm
+                lane = Lane.CLUSTER if is_cold else lanes[0]
+                reason = f"only {lane} can be used"
+                if len(lanes) > 1:
+                    reason = f"{lane} until a task was measured"
+                placement = place_unmeasured(self._machine, self._limits, lane, reason)
                 self._settle(number, placement)
             elif stage.placement is not None and stage.placement.lane not in lanes:
                 # It was placed like another stage, which turned out not to work.
@@ -184,13 +203,17 @@ class Placing:
         self._settle(number, placement)
 
     def _place_for_now(self, number: int, lanes: tuple[Lane, ...]) -> None:
-        """Let worker processes that are up begin while a task is being watched.
+        """Let workers that are up begin while a task is being watched.
 
         One core is left for that task, and for the loop that watches it.
         """
         placement = self._choose(number, lanes)
-        n_workers = min(self._n_warm, placement.n_workers, self._machine.n_cores - 1)
-        if placement.lane is Lane.PROCESSES and n_workers:
+        n_up = self._n_warm
+        if placement.lane is Lane.CLUSTER:
+            n_up = placement.n_workers
+        n_most = count_slots(self._machine, placement.lane) - 1
+        n_workers = min(n_up, placement.n_workers, n_most)
+        if placement.lane not in CALLER_LANES and n_workers > 0:
             reason = f"until a task was watched, {placement.reason}"
             self.unwatched.add(number)
             self._settle(
@@ -358,6 +381,9 @@ class Placing:
         own = stage.workload()
         workload = replace(own, n_tasks=own.n_tasks + self._count_company(number))
         n_up = self._count_up()
+        was_sent = stage.placement is not None and stage.placement.lane is Lane.CLUSTER
+        if not was_sent and workload.n_tasks * workload.mean_s < SENT_S:
+            lanes = tuple(lane for lane in lanes if lane is not Lane.CLUSTER) or lanes
         placement = place(workload, self._machine, self._limits, lanes=lanes, n_up=n_up)
 
         def predict_in(placement: Placement, workload: Workload) -> Prediction:

@@ -46,12 +46,19 @@ from amorsize_dask.core.feeding import Feeding
 from amorsize_dask.core.graph import Graph, GraphState
 from amorsize_dask.core.losses import ALLOWED_FAILURES, Losses
 from amorsize_dask.core.model import CALLER_LANES, Decision, Lane, Limits, Machine
+from amorsize_dask.core.outcome import Outcome
 from amorsize_dask.core.outlook import LOOK_FRACTION, Outlook, look_out
 from amorsize_dask.core.placement import WORKER_BYTES
 from amorsize_dask.core.placing import Placing
 from amorsize_dask.core.retiring import Retiring
 from amorsize_dask.core.stage import Stage
 from amorsize_dask.core.workers import Workers
+
+#: Share of a cluster's memory up to which results are left there that the user is
+#: going to take one by one. With `HIGH_WATER` it is three fifths, which is where
+#: workers begin to write to disk. Smaller: memory lies idle; larger: what is taken next
+#: is read back from disk.
+CLUSTER_FRACTION = 0.75
 
 
 class Scheduling:
@@ -111,6 +118,14 @@ class Scheduling:
         )
         limit_bytes = limits.memory_limit_bytes or machine.memory_bytes
         self.budget = Budget(self._graph, limit_bytes, may_spill_wanted=not is_streamed)
+        # Workers of a cluster put on disk what they have no room for. Only who streams
+        # can have them wait instead, since results leave as they are taken.
+        self._cluster_budget: Budget | None = None
+        if machine.cluster is not None and is_streamed:
+            cluster_bytes = int(CLUSTER_FRACTION * machine.cluster.memory_bytes)
+            self._cluster_budget = Budget(
+                self._graph, max(1, cluster_bytes), may_spill_wanted=False
+            )
         self._feeding = Feeding(
             self._graph,
             self._workers,
@@ -119,6 +134,7 @@ class Scheduling:
             machine,
             limits,
             n_warm,
+            self._cluster_budget,
         )
         self._n_cores = machine.n_cores
         self._retiring = Retiring(limit_bytes, machine.costs.boot_next_s)
@@ -211,7 +227,8 @@ class Scheduling:
             case Unshippable():
                 self._bar(event)
             case Immovable():
-                self._bar_stages([event.task], Lane.PROCESSES, event.reason)
+                for lane in (Lane.PROCESSES, Lane.CLUSTER):
+                    self._bar_stages([event.task], lane, event.reason)
             case WorkerLost():
                 self._lose(event)
             case StartFailed():
@@ -242,9 +259,9 @@ class Scheduling:
     def _finish_batch(self, event: BatchDone) -> None:
         n_threads = self._workers.count_busy(Lane.THREADS)
         n_threads += not self._workers.side_is_idle
-        batch = self._workers.finish(event.worker)
+        batch = self._workers.finish(event.worker, event.position)
         lane = self._lane_of(event.worker, batch)
-        self.budget.end(event.worker)
+        self._end_in_budgets(event.worker, lane, event.position)
         n_items_of, stage_of = self._graph.n_items, self._stage_of
         n_items = sum(map(n_items_of, batch))
         touched = {stage_of[task] for task in batch}
@@ -264,7 +281,11 @@ class Scheduling:
                 n_done = sum(n_items_of(outcome.task) for outcome in outcomes)
                 stage.n_left -= n_done
                 stage.statistics.add(
-                    outcomes, lane, n_items=n_done, is_crowded=is_crowded
+                    outcomes,
+                    lane,
+                    n_items=n_done,
+                    is_crowded=is_crowded,
+                    shares_gil=self._placing.shares_process(lane),
                 )
                 is_shared = lane is Lane.THREADS and event.worker != SIDE
                 if is_shared and stage.statistics.add_shared(
@@ -273,6 +294,7 @@ class Scheduling:
                     stage.next_look = 0
                 mean_bytes = stage.statistics.out_bytes * n_done / len(outcomes)
                 self.budget.hold(number, outcomes, mean_bytes)
+                self._note_away(number, outcomes)
             if stage.suspects:
                 for outcome in outcomes:
                     if stage.suspects.pop(outcome.task, None) is not None:
@@ -299,7 +321,7 @@ class Scheduling:
                 sum(outcome.seconds for outcome in event.outcomes),
             )
             self._send_away([event.worker])
-        else:
+        elif lane in CALLER_LANES:
             self.budget.note_caller_growth(event.grown_bytes)
 
     def _look_out(self) -> None:
@@ -317,6 +339,25 @@ class Scheduling:
             self._machine,
             self._limits,
         )
+
+    def _note_away(self, number: int, outcomes: list[Outcome]) -> None:
+        """Count what stays on the cluster."""
+        away = [outcome for outcome in outcomes if outcome.is_away]
+        if away:
+            self.stages[number].is_away = True
+            if self._cluster_budget is not None:
+                there = [outcome._replace(is_away=False) for outcome in away]
+                self._cluster_budget.hold(number, there, 0.0)
+
+    def _end_in_budgets(self, worker: int, lane: Lane, position: int) -> None:
+        self.budget.end(worker, position)
+        if lane is Lane.CLUSTER and self._cluster_budget is not None:
+            self._cluster_budget.end(worker, position)
+
+    def _lose_in_budgets(self, worker: int) -> None:
+        self.budget.lose(worker)
+        if self._cluster_budget is not None:
+            self._cluster_budget.lose(worker)
 
     def _lane_of(self, worker: int, batch: list[int]) -> Lane:
         """Return the lane that a worker's batch counts for.
@@ -350,13 +391,15 @@ class Scheduling:
         for worker in self._workers.left:
             self._workers.remove(worker)
             self._retiring.forget(worker)
-            self.budget.lose(worker)
+            self._lose_in_budgets(worker)
             self.n_retired += 1
             self._actions.append(Retire(worker))
 
     def _drop(self, tasks: list[int]) -> None:
         if tasks:
             self.budget.drop(tasks)
+            if self._cluster_budget is not None:
+                self._cluster_budget.drop(tasks)
             self._actions.append(Drop(tasks))
 
     def _glimpse(self, event: Glimpse) -> None:
@@ -393,7 +436,7 @@ class Scheduling:
         worker = self._workers[event.worker]
         if event.what == "task":
             batch = self._workers.take_back(event.worker, event.tasks[0])
-            self.budget.end(event.worker, -1)
+            self._end_in_budgets(event.worker, worker.lane, -1)
             self._graph.put_back(batch)
         else:
             self._graph.put_back(event.tasks)
@@ -402,7 +445,8 @@ class Scheduling:
                 self.stages[self._stage_of[task]].suspects.pop(task, None)
             self._feeding.last_tries.difference_update(event.tasks)
             barred = set(event.tasks)
-            worker.batches[0] = [t for t in worker.batches[0] if t not in barred]
+            i = self._workers.find_batch(event.worker, event.tasks[0])
+            worker.batches[i] = [t for t in worker.batches[i] if t not in barred]
         self._bar_stages(event.tasks, worker.lane, event.reason)
 
     def _bar_stages(self, tasks: list[int], lane: Lane, reason: str) -> None:
@@ -416,7 +460,7 @@ class Scheduling:
     def _lose(self, event: WorkerLost) -> None:
         worker = self._workers.remove(event.worker)
         self._retiring.forget(event.worker)
-        self.budget.lose(event.worker)
+        self._lose_in_budgets(event.worker)
         if not worker.is_up and not event.has_answered:
             self._n_lost_at_boot += 1
             if self._n_lost_at_boot >= ALLOWED_FAILURES:
@@ -424,14 +468,19 @@ class Scheduling:
                 self._feeding.unstartable.setdefault(worker.lane, reason)
         for i, batch in enumerate(worker.batches):
             self._graph.put_back(batch)
-            if i:
-                continue  # It was waiting behind the first: none of its fault.
+            if i != event.position:
+                continue  # It was waiting behind that one: none of its fault.
+            if event.n_lost > 1:
+                # It may have been in the company of the one that kills.
+                self._feeding.last_tries.update(batch)
             for task in batch:
                 stage = self.stages[self._stage_of[task]]
                 stage.suspects[task] = event.ending
-                n_losses = stage.n_losses[task] = stage.n_losses.get(task, 0) + 1
+                n_losses = stage.n_losses.get(task, 0) + event.n_lost
+                stage.n_losses[task] = n_losses
                 if len(batch) == 1:
-                    stage.n_losses_alone[task] = stage.n_losses_alone.get(task, 0) + 1
+                    n_alone = stage.n_losses_alone.get(task, 0) + event.n_lost
+                    stage.n_losses_alone[task] = n_alone
                 # That memory runs out is no bad luck.
                 n_allowed = self._losses.count_allowed(len(self._stage_of))
                 # In company it may have been any of them.
@@ -440,7 +489,7 @@ class Scheduling:
                     n_allowed, n_counted = ALLOWED_FAILURES, n_losses
                 if n_counted >= n_allowed:
                     self._actions.append(GiveUp(task, "lost", event.ending, n_losses))
-                elif event.is_memory_likely and n_losses == ALLOWED_FAILURES - 1:
+                elif event.is_memory_likely and n_losses >= ALLOWED_FAILURES - 1:
                     self._feeding.last_tries.add(task)
             for number in sorted({self._stage_of[task] for task in batch}):
                 if event.is_memory_likely:
@@ -466,6 +515,8 @@ class Scheduling:
         """Check every invariant; for tests."""
         self._graph.validate()
         self.budget.validate()
+        if self._cluster_budget is not None:
+            self._cluster_budget.validate()
         in_flight = [t for worker in self._workers for b in worker.batches for t in b]
         assert len(in_flight) == len(set(in_flight)) == self._graph.n_in_flight
         for number, stage in enumerate(self.stages):

@@ -14,6 +14,7 @@ class Stage:
     __slots__ = (
         "barred",
         "guessed_peak_bytes",
+        "is_away",
         "is_little",
         "is_lowered",
         "missed_s",
@@ -55,6 +56,8 @@ class Stage:
         self.n_losses: dict[int, int] = {}
         #: The same where no other task was in its batch.
         self.n_losses_alone: dict[int, int] = {}
+        #: Whether its results stay on the cluster where they are made there.
+        self.is_away = False
         #: Whether all that there is to do is too little to share out.
         self.is_little = False
         #: Most of its tasks that may run at once since a worker was killed, probably

@@ -173,13 +173,15 @@ class StageStatistics:
         *,
         n_items: int | None = None,
         is_crowded: bool = False,
+        shares_gil: bool | None = None,
     ) -> None:
         """Count tasks that have finished together.
 
         They have `n_items` items in all, by default one each.
 
-        In threads a task's seconds contain its waiting for the GIL and for a core,
-        so they only count while nothing better is known. `is_crowded` says that it may
+        In threads, and where else `shares_gil` says so, a task's seconds contain its
+        waiting for the GIL and for a core, so they only count while nothing better is
+        known. `is_crowded` says that it may
         have had to wait for the GIL elsewhere, too.
         """
         n = len(outcomes)
@@ -192,7 +194,9 @@ class StageStatistics:
         self.n_by_lane[lane] = self.n_by_lane.get(lane, 0) + n
         self.seconds_by_lane[lane] = self.seconds_by_lane.get(lane, 0.0) + seconds
         self._add_sizes(outcomes, n_items / n)
-        if lane is Lane.THREADS and self.n_counted and self.gil_fraction is not None:
+        if shares_gil is None:
+            shares_gil = lane is Lane.THREADS
+        if shares_gil and self.n_counted and self.gil_fraction is not None:
             return
         self.n_counted += n
         self._n_items_counted += n_items

@@ -134,16 +134,18 @@ class Workers:
             by_depth[len(worker.batches) + 1].add(number)
         worker.batches.append(tasks)
 
-    def finish(self, number: int) -> list[int]:
-        """Note that a worker has ended its oldest batch; return that batch."""
-        return self._remove_batch(number, 0)
+    def finish(self, number: int, position: int = 0) -> list[int]:
+        """Note that a worker has ended a batch, its oldest; return that batch."""
+        return self._remove_batch(number, position)
 
     def take_back(self, number: int, task: int) -> list[int]:
         """Take the batch that has this task away from a worker; return that batch."""
+        return self._remove_batch(number, self.find_batch(number, task))
+
+    def find_batch(self, number: int, task: int) -> int:
+        """Return which of a worker's batches has this task."""
         batches = self._by_number[number].batches
-        return self._remove_batch(
-            number, next(i for i, batch in enumerate(batches) if task in batch)
-        )
+        return next(i for i, batch in enumerate(batches) if task in batch)
 
     def _remove_batch(self, number: int, i: int) -> list[int]:
         worker = self._by_number[number]

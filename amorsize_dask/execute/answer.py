@@ -8,6 +8,7 @@ place for one, and the caller needs not read it.
 from __future__ import annotations
 
 import pickle
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
@@ -29,7 +30,15 @@ class Parts(NamedTuple):
     n: int
 
 
-Payload = int | Parts | Spooled | str
+class Left(NamedTuple):
+    """A value that has stayed in the worker of a cluster that made it."""
+
+    #: Its place in what the batch has returned there.
+    position: int
+    n_bytes: int
+
+
+Payload = int | Parts | Spooled | Left | str
 
 
 @dataclass(slots=True)
@@ -57,7 +66,7 @@ class Report:
 
 def make_answer(
     result: BatchResult,
-    warnings: list[CaughtWarning],
+    caught: list[CaughtWarning],
     unloadable: str | None,
     place: SpoolPlace,
     read_kept: Callable[[], int] = read_rss,
@@ -68,8 +77,8 @@ def make_answer(
     ----------
     result : BatchResult
         What came of the batch; its values are gone afterwards.
-    warnings : list
-        Those that were caught meanwhile; pickling results may add to it.
+    caught : list
+        Warnings that were caught meanwhile; pickling results may add to it.
     unloadable : str or None
         Why the batch couldn't be unpickled, if so.
     place : SpoolPlace
@@ -87,7 +96,7 @@ def make_answer(
         read_kept(),
         payloads,
         unloadable=unloadable,
-        warnings=warnings,
+        warnings=caught,
     )
     if result.failure is not None:
         parts = [bytes(part) for part in dump_failure(result.failure[1])]
@@ -156,7 +165,7 @@ def read_answer(
                 parts = following[n_parts : n_parts + payload.n]
                 n_parts += payload.n
                 size, value = count_bytes(parts), load(parts)
-            elif isinstance(payload, Spooled):
+            elif isinstance(payload, Spooled | Left):
                 size, value = payload.n_bytes, payload
             else:
                 answer.unshippable.append((task, str(payload)))
@@ -170,6 +179,18 @@ def read_answer(
     if report.peak_bytes and outcomes:
         outcomes[-1] = outcomes[-1]._replace(peak_bytes=report.peak_bytes)
     return answer
+
+
+def show_warnings(caught: list[CaughtWarning]) -> None:
+    """Let warnings of a worker go through the filters of this process."""
+    for category, text, filename, lineno in caught:
+        warned = _warned.setdefault(filename, {})
+        warnings.warn_explicit(text, category, filename, lineno, registry=warned)
+
+
+#: For each file what Python keeps in a module's ``__warningregistry__``: otherwise a
+#: warning of which the filters show the first one only would be shown for each batch.
+_warned: dict[str, dict[Any, Any]] = {}
 
 
 def _describe(error: Exception) -> str:

@@ -54,6 +54,8 @@ from amorsize_dask.errors import (
     WorkerLostError,
 )
 from amorsize_dask.execute.batch import BatchResult, run_batch
+from amorsize_dask.execute.cluster import ClusterLane
+from amorsize_dask.execute.connection import Connection
 from amorsize_dask.execute.flow import Flow
 from amorsize_dask.execute.graph import TaskGraph
 from amorsize_dask.execute.inner_threads import limit_inner_threads
@@ -107,6 +109,8 @@ class Execution:
         What worker processes that are booted should import.
     watches_memory : bool, optional
         Look now and then what the machine has left, and tell the core.
+    connection : Connection, optional
+        To the cluster that the core knows of.
 
     Attributes
     ----------
@@ -135,6 +139,7 @@ class Execution:
         timeout_s: float | None = None,
         modules: Sequence[str] = (),
         watches_memory: bool = False,
+        connection: Connection | None = None,
     ) -> None:
         self.store = Store(tasks)
         self._sizing = Sizing(tasks, self.store, scheduling.budget)
@@ -173,6 +178,11 @@ class Execution:
             int(scheduling.budget.limit_bytes),
             timeout_s,
         )
+        self.cluster: ClusterLane | None = None
+        if connection is not None:
+            self.cluster = ClusterLane(
+                connection, self.store, self._open_mailbox, self._receive, self._fail
+            )
 
     def run(self) -> None:
         """Run all tasks; afterwards `store` has the wanted values.
@@ -233,7 +243,7 @@ class Execution:
                 except Exception as error:
                     failure = error
                     # Nothing else is going to be made.
-                    self.processes.release()
+                    self._release()
                     flow.grow(self.store, self._core.budget)
                 if not flow.has_result and failure is not None:
                     raise failure
@@ -286,12 +296,18 @@ class Execution:
             for thread in self._threads.values():
                 thread.stop()
         finally:
-            self.processes.release()
+            self._release()
             if is_interrupted:
                 self._pool.close()
             self.store.close()
             self._resources.close()
             self._selector.close()
+
+    def _release(self) -> None:
+        """Let go of all that works elsewhere."""
+        self.processes.release()
+        if self.cluster is not None:
+            self.cluster.release()
 
     # -- doing ----------------------------------------------------------------------
 
@@ -311,6 +327,8 @@ class Execution:
                 case Retire():
                     self.processes.retire(action.worker)
                 case Drop():
+                    if self.cluster is not None:
+                        self.cluster.forget(action.tasks)
                     self.store.drop(action.tasks)
                 case Spill():
                     failed = self.store.spill(action.tasks)
@@ -346,6 +364,8 @@ class Execution:
         if number in self._threads:
             self._threads[number].give(self.store.items(tasks))
             return []
+        if self.cluster is not None and number in self.cluster:
+            return self.cluster.give(number, tasks)
         return self.processes.give(number, tasks)
 
     def _run_here(self, number: int, tasks: list[int]) -> Event:
@@ -359,6 +379,12 @@ class Execution:
         events: list[Event] = []
         if action.lane is Lane.PROCESSES:
             events += self.processes.start(action.workers)
+        elif action.lane is Lane.CLUSTER:
+            assert self.cluster is not None
+            events += self.cluster.start(action.workers)
+            n_threads = self.cluster.n_threads
+            self.n_workers[Lane.CLUSTER] = max(self.n_workers[Lane.CLUSTER], n_threads)
+            return events
         else:
             events += self._start_threads(action.workers)
         n_workers = self.processes.n_workers
@@ -432,6 +458,8 @@ class Execution:
                 events += self.processes.handle(key.data, mask)
             else:
                 events += self._take_mail()
+                if self.cluster is not None:
+                    events += self.cluster.take()
         return events
 
     def _take_mail(self) -> list[Event]:
@@ -507,6 +535,8 @@ class Execution:
         key = self._tasks.keys[action.task]
         if action.kind == "lost":
             story = self.processes.story_of(action.task)
+            if self.cluster is not None:
+                story += self.cluster.story_of(action.task)
             raise WorkerLostError(key, action.reason, action.n_attempts, story)
         if action.kind == "memory":
             raise MemoryBudgetError(key, action.reason)

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import logging
 import selectors
-import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 from time import perf_counter
 from typing import Any
@@ -22,7 +21,7 @@ from amorsize_dask.core.losses import ALLOWED_FAILURES
 from amorsize_dask.core.model import Lane
 from amorsize_dask.core.outcome import Outcome
 from amorsize_dask.errors import TaskTimeoutError, WorkerStartError
-from amorsize_dask.execute.answer import CaughtWarning, Report, read_answer
+from amorsize_dask.execute.answer import Report, read_answer, show_warnings
 from amorsize_dask.execute.caller_state import dump_caller_state
 from amorsize_dask.execute.deadlines import Deadlines
 from amorsize_dask.execute.failure import load_failure
@@ -142,7 +141,8 @@ class ProcessLane:
         """Send a batch, or say that it can't be sent."""
         worker = self._workers[number]
         place = self._open_place()
-        new: list[tuple[int, Recipe]] = []
+        self._store.fetch_arguments(tasks)
+        new: list[tuple[Hashable, Recipe]] = []
         try:
             with worker.sender.active():
                 sent = self._store.items(tasks), self._arguments(tasks)
@@ -272,7 +272,7 @@ class ProcessLane:
             self._ready(worker)
             return [WorkerReady(number)] if worker.is_ready else []
         if kind == "imported":
-            _warn(content[0])
+            show_warnings(content[0])
             worker.n_imports -= 1
             return [WorkerReady(number)] if worker.is_ready else []
         if kind == "loaded":
@@ -305,7 +305,7 @@ class ProcessLane:
         self.peak_rss_bytes[number] = max(
             self.peak_rss_bytes.get(number, 0), report.peak_rss_bytes
         )
-        _warn(report.warnings)
+        show_warnings(report.warnings)
         events: list[Event] = []
         if report.unloadable is not None:
             events.append(Unshippable(number, tasks, "result", report.unloadable))
@@ -395,15 +395,3 @@ class ProcessLane:
 
 def _ignore(*_: object) -> None:
     """Take something that no one waits for."""
-
-
-def _warn(caught: Sequence[CaughtWarning]) -> None:
-    """Give the warnings of a worker, as this process's filters will have them."""
-    for category, text, filename, lineno in caught:
-        warned = _warned.setdefault(filename, {})
-        warnings.warn_explicit(text, category, filename, lineno, registry=warned)
-
-
-#: For each file what Python keeps in a module's ``__warningregistry__``: otherwise a
-#: warning of which the filters show the first one only would be shown for each batch.
-_warned: dict[str, dict[Any, Any]] = {}

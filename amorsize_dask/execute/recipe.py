@@ -7,7 +7,7 @@ is left for each task is a `Piece`: the recipe, and what differs from task to ta
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import count
@@ -144,20 +144,32 @@ class Sender:
     """What a worker has been sent of the recipes that it needs.
 
     While it is active in a thread, recipes are pickled as numbers there.
+
+    Parameters
+    ----------
+    run : str, optional
+        A name that no other run has, where a worker has recipes of several runs.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, run: str = "") -> None:
         # By identity: a run keeps its recipes for as long as it lasts.
-        self._numbers: dict[int, int] = {}
+        self._numbers: dict[int, Hashable] = {}
         self._next = count()
+        self._run = run
         self._new: list[Recipe] = []
+        #: Those that have been referred to since someone has taken them from here.
+        self.used: dict[Hashable, None] = {}
 
-    def number_of(self, recipe: Recipe) -> int:
+    def number_of(self, recipe: Recipe) -> Hashable:
         """Return the number of a recipe, a new one if the worker doesn't have it."""
         number = self._numbers.get(id(recipe))
         if number is None:
-            number = self._numbers[id(recipe)] = next(self._next)
+            number = next(self._next)
+            if self._run:
+                number = (self._run, number)
+            self._numbers[id(recipe)] = number
             self._new.append(recipe)
+        self.used[number] = None
         return number
 
     @contextmanager
@@ -169,12 +181,12 @@ class Sender:
         finally:
             _sending.sender = None
 
-    def take_new(self) -> list[tuple[int, Recipe]]:
+    def take_new(self) -> list[tuple[Hashable, Recipe]]:
         """Return the recipes that are to be sent before those numbers are."""
         new, self._new = self._new, []
         return [(self._numbers[id(recipe)], recipe) for recipe in new]
 
-    def forget(self, recipes: Sequence[tuple[int, Recipe]]) -> None:
+    def forget(self, recipes: Sequence[tuple[Hashable, Recipe]]) -> None:
         """Take note that recipes couldn't be sent after all."""
         for _, recipe in recipes:
             self._numbers.pop(id(recipe), None)
@@ -187,10 +199,10 @@ class _Sending(threading.local):
 _sending = _Sending()
 
 #: The recipes that this process, a worker, has been sent, by number.
-received: dict[int, Recipe] = {}
+received: dict[Hashable, Recipe] = {}
 
 
-def fetch(number: int) -> Recipe:
+def fetch(number: Hashable) -> Recipe:
     """Return a recipe that was sent to this process before."""
     return received[number]
 

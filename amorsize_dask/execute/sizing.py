@@ -9,6 +9,7 @@ from amorsize_dask.core.events import BatchDone, Event, Immovable
 from amorsize_dask.core.outcome import Outcome
 from amorsize_dask.execute.batch import BatchResult
 from amorsize_dask.execute.graph import TaskGraph
+from amorsize_dask.execute.remote import Remote
 from amorsize_dask.execute.spool import Spooled
 from amorsize_dask.execute.store import Store
 from amorsize_dask.measure.rss import read_rss, trim_rss
@@ -101,13 +102,13 @@ class Sizing:
 
 
 def note_held(outcomes: list[Outcome], values: list[Any]) -> None:
-    """Note what values take that aren't in files, by the largest of them."""
+    """Note what values take that are here in memory, by the largest of them."""
     sizes = {
         i: outcome.out_bytes
         for i, outcome in enumerate(outcomes)
         if outcome.out_bytes is not None
         and outcome.out_bytes >= PICKLED_BYTES
-        and not isinstance(values[i], Spooled)
+        and not isinstance(values[i], Spooled | Remote)
     }
     if sizes:
         largest = max(sizes, key=lambda i: sizes[i])

@@ -11,6 +11,7 @@ from amorsize_dask.errors import ResultLostError
 from amorsize_dask.execute.batch import Item
 from amorsize_dask.execute.graph import TaskGraph
 from amorsize_dask.execute.node import Key
+from amorsize_dask.execute.remote import Remote, fetch
 from amorsize_dask.execute.spool import (
     SPOOL_BYTES,
     Spooled,
@@ -51,6 +52,8 @@ class Store:
         # Those that are in files, and those of them that haven't been read.
         self._spooled: dict[Key, Spooled] = {}
         self._unread: set[Key] = set()
+        # Those that are on a cluster; what has been read of them is here as well.
+        self._remote: dict[Key, Remote] = {}
         # Values of this process that need no file.
         self._small: set[Key] = set()
         self._folder: SpoolFolder | None = None
@@ -64,6 +67,9 @@ class Store:
         key = self._tasks.keys[task]
         if isinstance(value, Spooled):
             self._spooled[key] = value
+            self._unread.add(key)
+        elif isinstance(value, Remote):
+            self._remote[key] = value
             self._unread.add(key)
         self.values[key] = value
 
@@ -80,6 +86,13 @@ class Store:
         for key in self._spooled.keys() & keys:
             remove(self._spooled.pop(key))
             self._unread.discard(key)
+        for key in self._remote.keys() & keys:
+            self._remote.pop(key).release()
+            self._unread.discard(key)
+
+    def remote(self, key: Key) -> Remote | None:
+        """Return where on a cluster a value is, if it is there."""
+        return self._remote.get(key)
 
     def read(self, task: int) -> Any:
         """Return the result of a task; if it is in a file, read it."""
@@ -101,6 +114,12 @@ class Store:
         if self._unread:
             self._read(key for task in tasks for key in self._tasks.arguments[task])
 
+    def fetch_arguments(self, tasks: Sequence[int]) -> None:
+        """Read what tasks in another process need, if it is on a cluster."""
+        if self._remote:
+            needed = {key for task in tasks for key in self._tasks.arguments[task]}
+            self._read(needed & self._remote.keys())
+
     def open_place(self) -> SpoolPlace:
         """Return where the run's files are; make the folders first, if need be."""
         if self._folder is None:
@@ -108,7 +127,10 @@ class Store:
         return self._folder.place
 
     def close(self) -> None:
-        """Remove the run's files; values that were read stay."""
+        """Remove the run's files, and what is on a cluster; what was read stays."""
+        for remote in self._remote.values():
+            remote.release()
+        self._remote.clear()
         if self._folder is not None:
             self._folder.close()
 
@@ -124,6 +146,12 @@ class Store:
         return [t for t in tasks if not self._spill(self._tasks.keys[t], place)]
 
     def _spill(self, key: Key, place: SpoolPlace) -> bool:
+        remote = self._remote.get(key)
+        if remote is not None:
+            # It is still there.
+            self.values[key] = remote
+            self._unread.add(key)
+            return True
         old = self._spooled.get(key)
         if old is None or not is_in(old, place):
             try:
@@ -169,7 +197,13 @@ class Store:
         return place.write(parts) if is_large(parts) else None
 
     def _read(self, keys: Iterable[Key]) -> None:
-        for key in self._unread.intersection(keys):
+        unread = self._unread.intersection(keys)
+        remote = [key for key in unread if key in self._remote]
+        if remote:
+            values = fetch([self._remote[key] for key in remote])
+            self.values.update(zip(remote, values, strict=True))
+            self._unread.difference_update(remote)
+        for key in unread.difference(remote):
             spooled = self._spooled[key]
             try:
                 parts = self._read_parts(spooled)

@@ -26,7 +26,7 @@ import socket
 import sys
 import threading
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Hashable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from importlib import import_module
@@ -75,7 +75,7 @@ class RunHead:
     #: Whether the worker has had no batch of this run so far.
     is_first: bool
     #: Numbers and pickles of recipes that the worker doesn't have.
-    recipes: list[tuple[int, list[bytes]]]
+    recipes: list[tuple[Hashable, list[bytes]]]
     #: Where large results may be written.
     place: SpoolPlace
     #: Bytes that the worker may keep beside what tasks are running.

@@ -148,7 +148,8 @@ def find_lanes(
     """
     if is_alone:
         return [Lane.INLINE]
-    useless = set()
+    # A plan is for this machine.
+    useless = {Lane.CLUSTER}
     if not (may_send and has_processes()):
         useless.add(Lane.PROCESSES)
     if not may_share:

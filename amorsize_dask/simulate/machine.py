@@ -38,7 +38,13 @@ from amorsize_dask.core.events import (
 )
 from amorsize_dask.core.experience import NOTHING_KNOWN, Experience
 from amorsize_dask.core.graph import Graph
-from amorsize_dask.core.model import Decision, Lane, Limits, Machine
+from amorsize_dask.core.model import (
+    CALLER_LANES,
+    Decision,
+    Lane,
+    Limits,
+    Machine,
+)
 from amorsize_dask.core.outcome import Outcome
 from amorsize_dask.core.scheduling import Scheduling
 from amorsize_dask.simulate.processor import Processor
@@ -163,7 +169,9 @@ class _SimulatedMachine:
         self._n_warm = n_warm
         self._faults = faults
         self._n_deaths_left = dict(faults.deadly)
-        self._processor = Processor(machine.n_physical_cores)
+        self._cluster = machine.cluster
+        n_far_cores = 1 if machine.cluster is None else machine.cluster.n_cores
+        self._processor = Processor(machine.n_physical_cores, n_far_cores)
         self._meter = Meter()
         self._workers: dict[int, SimulatedWorker] = {}
         #: Worker processes in the order in which they were started.
@@ -269,7 +277,7 @@ class _SimulatedMachine:
         if worker is None:
             return []  # It has died, and that news is on its way.
         self._n_batches += 1
-        if worker.lane is Lane.PROCESSES:
+        if worker.lane not in CALLER_LANES:
             return self._send(number, worker, batch)
         if number == CALLER:
             worker.give(batch)
@@ -291,13 +299,21 @@ class _SimulatedMachine:
         if refused:
             return [Unshippable(number, refused, "task", "it is marked so")]
         n_bytes = sum(self._tasks[task].in_bytes for task in batch)
-        self._spend(
-            self._costs.round_trip_s / 4
-            + n_bytes / self._costs.bytes_per_s
-            + self._handling_s(batch) / 2
-        )
+        batch_s, _, bytes_per_s = self._costs_of(worker.lane)
+        self._spend(batch_s + n_bytes / bytes_per_s + self._handling_s(batch) / 2)
         worker.give(batch)
         return []
+
+    def _costs_of(self, lane: Lane) -> tuple[float, float, float]:
+        """Return what a batch costs the caller each way, and a worker, and bytes."""
+        if lane is Lane.CLUSTER:
+            assert self._cluster is not None
+            batch_s = self._cluster.batch_s / 2
+            # The rest of a round trip is on the way.
+            latency_s = max(0.0, self._cluster.round_trip_s / 2 - batch_s)
+            return batch_s, latency_s, self._cluster.bytes_per_s
+        share_s = self._costs.round_trip_s / 4
+        return share_s, share_s, self._costs.bytes_per_s
 
     def _handling_s(self, batch: list[int]) -> float:
         """Seconds that tasks cost the caller as objects, and a worker as much."""
@@ -317,6 +333,8 @@ class _SimulatedMachine:
             self._n_most[lane] = max(self._n_most[lane], n)
             return [WorkerReady(number) for number in numbers]
         self._n_most[lane] = max(self._n_most[lane], n)
+        if lane is Lane.CLUSTER:
+            return [WorkerReady(number) for number in numbers]
         return self._boot(numbers)
 
     def _boot(self, numbers: tuple[int, ...]) -> list[Event]:
@@ -339,9 +357,9 @@ class _SimulatedMachine:
 
     def _add_worker(self, number: int, lane: Lane) -> None:
         costs = self._costs
-        latency_s = 0.0
-        if lane is Lane.PROCESSES:
-            latency_s = costs.round_trip_s / 4
+        latency_s, bytes_per_s = 0.0, inf
+        if lane not in CALLER_LANES:
+            _, latency_s, bytes_per_s = self._costs_of(lane)
         elif number != CALLER:
             latency_s = costs.hand_off_s / 4
         self._workers[number] = SimulatedWorker(
@@ -350,7 +368,7 @@ class _SimulatedMachine:
             self._tasks,
             self._meter,
             latency_s=latency_s,
-            bytes_per_s=costs.bytes_per_s if lane is Lane.PROCESSES else inf,
+            bytes_per_s=bytes_per_s,
             answer=partial(self._answer, number),
             is_deadly=partial(self._ends_worker, number),
             die=partial(self._kill, number),
@@ -403,7 +421,7 @@ class _SimulatedMachine:
         events: list[Event] = []
         done = BatchDone(number, outcomes)
         seconds = 0.0
-        if worker.lane is Lane.PROCESSES:
+        if worker.lane not in CALLER_LANES:
             refused = self._faults.unshippable_results.intersection(batch)
             events += [
                 Unshippable(number, [task], "result", "it is marked so")
@@ -412,8 +430,11 @@ class _SimulatedMachine:
             done.outcomes = [out for out in outcomes if out.task not in refused]
             done.grown_bytes = worker.leaked_bytes
             done.in_bytes = sum(self._tasks[task].in_bytes for task in batch)
-            n_bytes = sum(self._tasks[task].out_bytes for task in batch)
-            seconds = costs.round_trip_s / 4 + n_bytes / costs.bytes_per_s
+            n_bytes = sum(
+                self._tasks[out.task].out_bytes for out in outcomes if not out.is_away
+            )
+            batch_s, _, bytes_per_s = self._costs_of(worker.lane)
+            seconds = batch_s + n_bytes / bytes_per_s
             seconds += self._handling_s(batch) / 2
         elif number != CALLER:
             seconds = costs.hand_off_s / 4

@@ -1,5 +1,7 @@
 """Virtual time: cores and a GIL that are shared evenly, and timers.
 
+A cluster has cores of its own.
+
 Every job that computes gets the same share of the cores, at most one core each. In
 the calling process those that hold the GIL share one core's worth of it. Each resource
 has a clock that shows the seconds of service that every job in it has had so far, so a
@@ -81,15 +83,19 @@ class Processor:
     ----------
     n_cores : int
         Cores that compute, >= 1.
+    n_far_cores : int, optional
+        Cores of a cluster that compute as well, >= 1.
     """
 
-    def __init__(self, n_cores: int) -> None:
+    def __init__(self, n_cores: int, n_far_cores: int = 1) -> None:
         self.timers = Clock()
         self.cores = Clock()
+        self.far_cores = Clock()
         self.gil = Clock()
         #: Seconds for which the GIL has been held by anyone.
         self.gil_held_s = 0.0
         self._n_cores = n_cores
+        self._n_far_cores = n_far_cores
 
     @property
     def now_s(self) -> float:
@@ -105,9 +111,15 @@ class Processor:
             Whether a job was done before that time.
         """
         cores_rate, gil_rate = self._rates()
+        n_far = self.far_cores.n_jobs
+        far_rate = min(1.0, self._n_far_cores / n_far) if n_far else 1.0
         now_s = self.timers.now_s
         next_s, clock = self.timers.next_end_s(), self.timers
-        for other, rate in ((self.cores, cores_rate), (self.gil, gil_rate)):
+        for other, rate in (
+            (self.cores, cores_rate),
+            (self.far_cores, far_rate),
+            (self.gil, gil_rate),
+        ):
             if other.n_jobs:
                 end_s = now_s + max(0.0, other.next_end_s() - other.now_s) / rate
                 if end_s < next_s:
@@ -118,6 +130,7 @@ class Processor:
         if next_s < inf:
             self.timers.now_s = next_s
             self.cores.now_s += (next_s - now_s) * cores_rate
+            self.far_cores.now_s += (next_s - now_s) * far_rate
             self.gil.now_s += (next_s - now_s) * gil_rate
             if self.gil.n_jobs:
                 self.gil_held_s += next_s - now_s

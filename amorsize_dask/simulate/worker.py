@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from math import ceil
 
-from amorsize_dask.core.model import Lane
+from amorsize_dask.core.model import CALLER_LANES, Lane
 from amorsize_dask.core.outcome import Outcome
 from amorsize_dask.simulate.processor import Clock, Job, Processor
 from amorsize_dask.simulate.work import AnyTask
@@ -16,6 +16,10 @@ from amorsize_dask.simulate.work import AnyTask
 #: turns from one to the next. Smaller: more events to simulate; larger: a first look at
 #: a task sees only how it begins.
 ROUND_S = 0.01
+
+#: Bytes of a result from which on it stays on the cluster where it was made, as
+#: `execute.far_worker` has it.
+AWAY_BYTES = 100_000
 
 #: Most rounds of a task. Smaller: a first look at a long task sees only how it begins;
 #: larger: long tasks take longer to simulate.
@@ -103,6 +107,7 @@ class SimulatedWorker:
         self._begun = begun
         #: What its tasks have left in it.
         self.leaked_bytes = 0
+        self._is_dead = False
         self._batches: deque[list[int]] = deque()
         self._outcomes: list[Outcome] = []
         self._job: Job | None = None
@@ -132,7 +137,7 @@ class SimulatedWorker:
         """Run a batch, after those given before."""
         self._batches.append(batch)
         if self._job is None:
-            self._begin_batch()
+            self._begin_batch(self._latency_s)
 
     def seen_so_far(self) -> tuple[float, float]:
         """Return two shares of its batch so far: it computed, and the GIL was held.
@@ -156,14 +161,15 @@ class SimulatedWorker:
         self._meter.hold(-self.leaked_bytes)
         self.leaked_bytes = 0
         self._batches.clear()
+        self._is_dead = True
 
-    def _begin_batch(self) -> None:
+    def _begin_batch(self, latency_s: float) -> None:
         self._batch_start_s = self._processor.now_s
         self._cpu_s = 0.0
         self._gil_start_s = self._processor.gil_held_s
         self._shown_fraction = self._tasks[self._batches[0][0]].shown_fraction
         self._outcomes = []
-        self._start(self._processor.timers, self._latency_s, self._begin_task)
+        self._start(self._processor.timers, latency_s, self._begin_task)
 
     def _begin_task(self) -> None:
         task = self._running = self._tasks[self._batches[0][len(self._outcomes)]]
@@ -202,8 +208,10 @@ class SimulatedWorker:
         seconds = self._processor.now_s - self._task_start_s
         self._meter.n_tasks[self.lane] += 1
         self._meter.seconds[self.lane] += seconds
-        self._meter.keep(number, task.out_bytes)
-        is_sent = self.lane is Lane.PROCESSES
+        is_sent = self.lane not in CALLER_LANES
+        is_away = self.lane is Lane.CLUSTER and task.out_bytes >= AWAY_BYTES
+        if not is_away:
+            self._meter.keep(number, task.out_bytes)
         self._outcomes.append(
             Outcome(
                 number,
@@ -211,12 +219,28 @@ class SimulatedWorker:
                 task.seconds * task.cpu_fraction,
                 task.out_bytes if is_sent else None,
                 task.peak_bytes or None,
+                is_away=is_away,
             )
         )
         if len(self._outcomes) < len(batch):
             self._begin_task()
+        elif self.lane is Lane.CLUSTER:
+            self._end_far_batch()
         else:
             self._start(self._processor.timers, self._latency_s, self._end_batch)
+
+    def _end_far_batch(self) -> None:
+        """Go on with the next batch while the answer is on its way."""
+        batch, outcomes = self._batches.popleft(), self._outcomes
+
+        def arrive() -> None:
+            if not self._is_dead:
+                self._answer(batch, outcomes)
+
+        n_bytes = sum(out.out_bytes or 0 for out in outcomes if not out.is_away)
+        seconds = self._latency_s + n_bytes / self._bytes_per_s
+        self._processor.timers.add(seconds, arrive)
+        self._rest()
 
     def _end_batch(self) -> None:
         batch = self._batches.popleft()
@@ -228,7 +252,9 @@ class SimulatedWorker:
     def _rest(self) -> None:
         self._job = None
         if self._batches:
-            self._begin_batch()
+            # On a cluster it was sent while the one before was running.
+            is_there = self.lane is Lane.CLUSTER
+            self._begin_batch(0.0 if is_there else self._latency_s)
 
     def _start(self, clock: Clock, seconds: float, then: Callable[[], None]) -> None:
         self._job = clock.add(seconds, then)
@@ -237,10 +263,12 @@ class SimulatedWorker:
         """Yield what the task does one after the other, and for how long."""
         processor, seconds = self._processor, task.seconds
         cpu_s = seconds * task.cpu_fraction
-        gil_s = 0.0 if self.lane is Lane.PROCESSES else seconds * task.gil_fraction
+        gil_s = seconds * task.gil_fraction if self.lane in CALLER_LANES else 0.0
+        is_far = self.lane is Lane.CLUSTER
+        cores = processor.far_cores if is_far else processor.cores
         parts = (
             (processor.timers, seconds - cpu_s),
-            (processor.cores, cpu_s - gil_s),
+            (cores, cpu_s - gil_s),
             (processor.gil, gil_s),
         )
         parts_s = [(clock, part_s) for clock, part_s in parts if part_s > 0]

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from hypothesis import strategies as st
 
-from amorsize_dask.core.model import Costs, Machine, Workload
+from amorsize_dask.core.model import Cluster, Costs, Machine, Workload
 
 fractions = st.floats(0, 1)
 
@@ -30,8 +30,24 @@ def workloads(draw: st.DrawFn) -> Workload:
 
 
 @st.composite
+def clusters(draw: st.DrawFn) -> Cluster:
+    """Draw any cluster."""
+    n_workers = draw(st.integers(1, 128))
+    n_threads = n_workers * draw(st.integers(1, 8))
+    return Cluster(
+        n_workers=n_workers,
+        n_threads=n_threads,
+        n_cores=draw(st.integers(1, n_threads)),
+        memory_bytes=draw(st.integers(1, 10**12)),
+        round_trip_s=draw(st.floats(1e-4, 1)),
+        batch_s=draw(st.floats(1e-4, 0.1)),
+        bytes_per_s=draw(st.floats(1e6, 1e10)),
+    )
+
+
+@st.composite
 def machines(draw: st.DrawFn) -> Machine:
-    """Draw any machine."""
+    """Draw any machine, with any cluster."""
     n_cores = draw(st.integers(1, 128))
     return Machine(
         n_cores=n_cores,
@@ -48,6 +64,7 @@ def machines(draw: st.DrawFn) -> Machine:
             task_s=draw(st.floats(1e-6, 1e-3)),
             item_s=draw(st.floats(1e-8, 1e-5)),
         ),
+        cluster=draw(clusters()),
     )
 
 
@@ -63,9 +80,16 @@ def scaled(workload: Workload, factor: float) -> Workload:
 
 def scaled_machine(machine: Machine, factor: float) -> Machine:
     """Return a machine whose costs are all higher by a factor."""
-    costs = machine.costs
+    costs, cluster = machine.costs, machine.cluster
+    assert cluster is not None
     return replace(
         machine,
+        cluster=replace(
+            cluster,
+            round_trip_s=cluster.round_trip_s * factor,
+            batch_s=cluster.batch_s * factor,
+            bytes_per_s=cluster.bytes_per_s / factor,
+        ),
         costs=Costs(
             boot_first_s=costs.boot_first_s * factor,
             import_dask_s=costs.import_dask_s * factor,

@@ -124,6 +124,8 @@ def test_more_tasks_never_take_less_time(
     )
     costs = machine.costs
     dispatch_s = costs.hand_off_s if lane is Lane.THREADS else costs.round_trip_s
+    if lane is Lane.CLUSTER and machine.cluster is not None:
+        dispatch_s = machine.cluster.batch_s
     saved_s = 0.0 if lane is Lane.INLINE else n_workers * dispatch_s
     assert more_s >= (less_s - saved_s) * (1 - 1e-9)
 
@@ -136,3 +138,20 @@ def test_processes_are_at_best_as_fast_as_their_cores(
     prediction = predict(workload, machine, Lane.PROCESSES, n_workers, n_up=n_workers)
     total_s = workload.n_tasks * workload.mean_s * workload.cpu_fraction
     assert prediction.makespan_s >= total_s / machine.n_cores * (1 - 1e-9)
+
+
+@given(workloads(), machines(), st.integers(1, 128))
+def test_clusters_are_at_best_as_fast_as_their_cores(
+    workload: Workload, machine: Machine, n_threads: int
+) -> None:
+    """No prediction for a cluster goes below its cores, its GILs and a round trip."""
+    assert machine.cluster is not None
+    cluster = machine.cluster
+    prediction = predict(workload, machine, Lane.CLUSTER, n_threads)
+    total_s = workload.n_tasks * workload.mean_s
+    n_workers = min(n_threads, cluster.n_workers)
+    least_s = cluster.round_trip_s + max(
+        total_s * workload.cpu_fraction / cluster.n_cores,
+        total_s * workload.gil_fraction / n_workers,
+    )
+    assert prediction.makespan_s >= least_s * (1 - 1e-9)

@@ -68,10 +68,17 @@ def test_limits_are_kept(
     assert placement.lane in lanes
     assert 1 <= placement.n_workers <= placement.n_most
     assert placement.n_workers <= max(1, workload.n_tasks)
-    assert placement.n_most <= max(machine.n_cores, MAX_WAITING_THREADS)
+    assert machine.cluster is not None
+    n_slots = max(machine.n_cores, MAX_WAITING_THREADS)
+    if placement.lane is Lane.CLUSTER:
+        n_slots = machine.cluster.n_threads
+    assert placement.n_most <= n_slots
     if max_workers is not None:
         assert placement.n_most <= max_workers
     budget = memory_limit_bytes or machine.memory_bytes
+    if placement.lane is Lane.CLUSTER:
+        # The limit is for what is held here.
+        budget = machine.cluster.memory_bytes
     needed = workload.peak_bytes
     if placement.lane is Lane.PROCESSES:
         needed += WORKER_BYTES

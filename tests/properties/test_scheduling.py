@@ -35,8 +35,15 @@ from amorsize_dask.core.events import (
     WorkerReady,
 )
 from amorsize_dask.core.experience import Experience
-from amorsize_dask.core.graph import Graph
-from amorsize_dask.core.model import CALLER_LANES, Costs, Lane, Limits, Machine
+from amorsize_dask.core.graph import CUT_SLACK, Graph
+from amorsize_dask.core.model import (
+    CALLER_LANES,
+    Cluster,
+    Costs,
+    Lane,
+    Limits,
+    Machine,
+)
 from amorsize_dask.core.outcome import Outcome
 from amorsize_dask.core.retiring import LEAK_BYTES
 from amorsize_dask.core.scheduling import ALLOWED_FAILURES, Scheduling
@@ -44,7 +51,10 @@ from amorsize_dask.core.workers import MAX_DEPTH, MOST_DEPTH
 
 LANE_SETS = [
     (Lane.INLINE, Lane.THREADS, Lane.PROCESSES),
+    tuple(Lane),
     (Lane.INLINE, Lane.PROCESSES),
+    (Lane.INLINE, Lane.CLUSTER),
+    (Lane.CLUSTER,),
     (Lane.THREADS, Lane.PROCESSES),
     (Lane.INLINE, Lane.THREADS),
     (Lane.INLINE,),
@@ -112,6 +122,14 @@ def choose_machine(chosen: Choices) -> Machine:
         n_physical_cores=max(1, n_cores // chosen.of([1, 2])),
         memory_bytes=10**9,
         costs=Costs(boot_first_s=chosen.of([1e-3, 0.35])),
+        cluster=Cluster(
+            n_workers=2,
+            n_threads=chosen.of([2, 6]),
+            n_cores=chosen.of([1, 8]),
+            memory_bytes=chosen.of([10**7, 10**10]),
+            round_trip_s=chosen.of([1e-3, 0.1]),
+            batch_s=chosen.of([1e-4, 1e-2]),
+        ),
     )
 
 
@@ -138,7 +156,11 @@ class Trouble:
     def __init__(self, chosen: Choices) -> None:
         self.n_losses = chosen.of([0, 0, 1, 3, 9])
         self.n_boot_losses = chosen.of([0, 0, 1, 5])
-        self.broken_lanes = chosen.of([(), (), (Lane.PROCESSES,), (Lane.THREADS,)])
+        self.broken_lanes = chosen.of(
+            [(), (), (Lane.PROCESSES,), (Lane.THREADS,), (Lane.CLUSTER,)]
+        )
+        # What a cluster has lost before it says that a batch is lost.
+        self.n_lost_each = chosen.of([1, 4])
         self.unshippable_tasks = set(chosen.some_below(25, 2))
         self.unshippable_results = set(chosen.some_below(25, 2))
         self.immovable = set(chosen.some_below(25, 2))
@@ -284,7 +306,9 @@ class FakeEdge:
             if task < len(self.stage_of)
         )
         if runs and not is_booking and len(runs) + len(in_flight) > 1:
-            assert self.core.budget.room_bytes > -1
+            # A task may have some more items than there is room for before it is cut.
+            slack_bytes = CUT_SLACK * max(self.n_items, default=0) * self.out_bytes
+            assert self.core.budget.room_bytes > -1 - slack_bytes
 
     def expect_quiet(self, actions: list[Action]) -> None:
         """Check that what memory has ended twice has it for itself."""
@@ -374,7 +398,7 @@ class FakeEdge:
         for task in tasks:
             self.expect_runnable(task, action.worker)
         assert not in_flight & set(tasks)
-        if worker.lane is Lane.PROCESSES:
+        if worker.lane not in CALLER_LANES:
             refused = self.trouble.unshippable_tasks.intersection(tasks)
             if refused:
                 self.n_refused += 1
@@ -393,7 +417,7 @@ class FakeEdge:
         for dependency in self.dependencies[task]:
             assert dependency in self.finished
             assert dependency not in self.dropped
-        is_outside = self.workers[number].lane is Lane.PROCESSES
+        is_outside = self.workers[number].lane not in CALLER_LANES
         if self.stage_of[task] in self.graph.caller_stages:
             assert not is_outside
         elif self.blamed.get(task):
@@ -426,7 +450,7 @@ class FakeEdge:
         n = sum(w.lane is action.lane for i, w in self.workers.items() if i > SIDE)
         if self.limits.max_workers is not None:
             assert n <= self.limits.max_workers
-        if action.lane is Lane.PROCESSES and self.choose(2):
+        if action.lane not in CALLER_LANES and self.choose(2):
             return []
         return [self.set_up(number) for number in action.workers]
 
@@ -456,7 +480,7 @@ class FakeEdge:
             i
             for i, w in self.workers.items()
             if i > SIDE
-            and w.lane is Lane.PROCESSES
+            and w.lane not in CALLER_LANES
             and (trouble.n_losses if w.is_up else trouble.n_boot_losses)
         ]
         choices = [("ready", i) for i in booting] + [("done", i) for i in busy]
@@ -476,12 +500,16 @@ class FakeEdge:
         return [Glimpse(max(0.03, self.seconds / 2), self.cpu_fraction, fraction)]
 
     def finish(self, number: int) -> list[Event]:
-        """End a worker's oldest batch."""
+        """End a worker's oldest batch, or on a cluster any."""
         worker, trouble = self.workers[number], self.trouble
-        batch = worker.batches.popleft()
+        position = 0
+        if worker.lane is Lane.CLUSTER:
+            position = self.choose(len(worker.batches))
+        batch = worker.batches[position]
+        del worker.batches[position]
         events: list[Event] = []
         refused: set[int] = set()
-        if worker.lane is Lane.PROCESSES:
+        if worker.lane not in CALLER_LANES:
             refused = trouble.unshippable_results.intersection(batch)
             self.n_refused += len(refused)
             for task in refused:
@@ -509,12 +537,19 @@ class FakeEdge:
                 self.seconds * self.cpu_fraction,
                 self.out_bytes,
                 self.peak_bytes,
+                is_away=worker.lane is Lane.CLUSTER and self.out_bytes > 0,
             )
             for task in tasks
         ]
+        self.on_disk.update(outcome.task for outcome in outcomes if outcome.is_away)
         gil_fraction = self.gil_fraction if number == SIDE else None
         done = BatchDone(
-            number, outcomes, gil_fraction, is_partial, in_bytes=100 * len(batch)
+            number,
+            outcomes,
+            gil_fraction,
+            is_partial,
+            in_bytes=100 * len(batch),
+            position=position,
         )
         if worker.lane is Lane.PROCESSES and self.leaks:
             leaked = self.leaked.get(number, 0) + self.choose(3) * LEAK_BYTES
@@ -536,13 +571,25 @@ class FakeEdge:
             self.n_boot_losses += 1
             self.is_closed |= self.n_boot_losses == ALLOWED_FAILURES
         is_memory_likely = bool(self.choose(2))
-        if worker.batches:
-            for task in worker.batches[0]:
-                self.blamed[task] = self.blamed.get(task, 0) + 1
-                if is_memory_likely and self.blamed[task] == ALLOWED_FAILURES - 1:
+        position, n_lost = 0, 1
+        if worker.lane is Lane.CLUSTER:
+            is_memory_likely = False
+            n_lost = self.trouble.n_lost_each
+            # It may have been closed, which no batch is to blame for.
+            position = self.choose(len(worker.batches) + 1) - 1
+        if worker.batches and position >= 0:
+            for task in worker.batches[position]:
+                self.blamed[task] = self.blamed.get(task, 0) + n_lost
+                if n_lost > 1 or (
+                    is_memory_likely and self.blamed[task] >= ALLOWED_FAILURES - 1
+                ):
                     self.on_last_try.add(task)
         grown_bytes = self.choose(3) * 10**7
-        return [WorkerLost(number, "SIGKILL", is_memory_likely, grown_bytes)]
+        return [
+            WorkerLost(
+                number, "SIGKILL", is_memory_likely, grown_bytes, position, n_lost
+            )
+        ]
 
 
 @given(choices(700))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from amorsize_dask.core.graph import Graph
-from amorsize_dask.core.model import Machine
+from amorsize_dask.core.model import Cluster, Machine
 
 
 def bag(n_tasks: int) -> Graph:
@@ -34,3 +34,14 @@ def staged(
 def machine(n_cores: int = 4, memory_bytes: int = 16 * 10**9) -> Machine:
     """Return a machine with the core's default costs."""
     return Machine(n_cores=n_cores, n_physical_cores=n_cores, memory_bytes=memory_bytes)
+
+
+def cluster(n_workers: int = 4, n_threads: int = 4, **costs: float) -> Cluster:
+    """Return a cluster with a core for each thread, with the core's default costs."""
+    return Cluster(
+        n_workers=n_workers,
+        n_threads=n_threads,
+        n_cores=n_threads,
+        memory_bytes=16 * 10**9,
+        **costs,  # type: ignore[arg-type]
+    )

@@ -85,7 +85,7 @@ def test_workers_that_are_up_boot_no_more() -> None:
 def test_unmeasured_stage_gets_all_cores(lane: Lane, n_workers: int) -> None:
     """Where there is one lane only, it is taken without measuring."""
     limits = Limits(lanes=(lane,), max_workers=3)
-    placement = place_unmeasured(machine(8), limits, lane)
+    placement = place_unmeasured(machine(8), limits, lane, "because")
     assert placement.n_workers == placement.n_most == n_workers
     assert placement.predicted is None
 
@@ -124,7 +124,7 @@ def test_impossible_numbers_are_refused(make: object, message: str) -> None:
 @pytest.mark.parametrize(
     ("lanes", "allowed"),
     [
-        (tuple(Lane), (Lane.PROCESSES,)),
+        (tuple(Lane), (Lane.PROCESSES, Lane.CLUSTER)),
         ((Lane.INLINE, Lane.THREADS), (Lane.THREADS,)),
         ((Lane.THREADS,), (Lane.THREADS,)),
     ],
