@@ -58,7 +58,7 @@ def optimize(
     """Measure some items of work, and say how the rest is best run.
 
     Items from all over the data are tried in a thread of this process, until it is
-    clear what they take or 4 % of the work is done (30 ms if that is more; at least one
+    clear what they take or 5 % of the work is done (30 ms if that is more; at least one
     item). Nothing else is started. The results of these items are kept: `Plan.compute`
     doesn't run them again.
 

@@ -6,7 +6,7 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import islice
-from math import inf
+from math import ceil, inf
 from statistics import median
 from time import perf_counter
 from typing import Any
@@ -16,10 +16,12 @@ from dask.sizeof import sizeof
 from amorsize_dask.core.feeding import WATCH_S
 from amorsize_dask.core.model import Lane, Workload
 from amorsize_dask.core.outcome import Outcome
+from amorsize_dask.core.placement import WAITING_FRACTION
 from amorsize_dask.core.placing import LITTLE_S
-from amorsize_dask.core.statistics import StageStatistics
+from amorsize_dask.core.statistics import SHARED_S, StageStatistics
 from amorsize_dask.execute.batch import BatchResult
 from amorsize_dask.execute.inner_threads import THREADED_MODULES
+from amorsize_dask.measure.machine import measure_machine
 from amorsize_dask.measure.size import PickledSize
 from amorsize_dask.planning.item_sizes import (
     expect,
@@ -29,12 +31,17 @@ from amorsize_dask.planning.item_sizes import (
 )
 from amorsize_dask.planning.sending import describe_error, measure_sent
 from amorsize_dask.planning.shared_state import SharedState
+from amorsize_dask.planning.sharing import LEAST_STRETCH, N_THREADS, try_sharing
 from amorsize_dask.planning.trial import Trial
 
 #: Seconds that sampling may take, or this share of a loop's time, whichever is more.
 #: Smaller: uneven items are judged by a few; larger: asking costs more than it saves.
 BUDGET_S = 0.03
-BUDGET_FRACTION = 0.04
+BUDGET_FRACTION = 0.03
+
+#: Share of a loop's time that calls in two threads at once may take beside. Smaller:
+#: work of some seconds goes to threads that are in each other's way; larger: see above.
+SHARING_FRACTION = 0.02
 
 #: Seconds of an item below which no lane but the caller can be worth it, since sending
 #: it takes as long; and how many such items tell that.
@@ -180,6 +187,7 @@ def take_sample(
         while n:
             sampling.try_out(trial, n)
             n = sampling.count_next(perf_counter() - start)
+    sampling.try_sharing()
     sample = sampling.sample
     sample.state = sampling.state.describe_changes()
     sample.seconds = perf_counter() - start
@@ -341,6 +349,42 @@ class Sampling:
                 mean_s, std_s = expect(line, self._sizes)
                 if min(seconds.values()) <= mean_s:
                     self.sample.by_size = mean_s, std_s
+
+    def try_sharing(self) -> None:
+        """See whether calls that seem to leave the GIL free do so to each other.
+
+        If they compute, and as far as there is time for it.
+        """
+        statistics, mean_s = self.sample.statistics, self.sample.mean_s
+        gil = statistics.gil_fraction
+        if gil is None or self.state.names or self.sample.failures:
+            return
+        if gil > WAITING_FRACTION or statistics.cpu_fraction < WAITING_FRACTION:
+            return
+        n_cores = measure_machine().n_cores
+        if n_cores < N_THREADS or self.sample.n_inner_cores > 1 or mean_s <= 0:
+            return
+        each_s = self.sample.n_each * mean_s
+        n = max(N_THREADS, ceil(1.1 * SHARED_S / each_s / statistics.cpu_fraction))
+        loop_s = self._n_items * mean_s
+        has_time = n * each_s < SHARING_FRACTION * loop_s
+        has_room = n * self._result_bytes < KEPT_BYTES / 2
+        if n > self._n_left or not has_time or not has_room:
+            return
+        places = list(islice(self._places, n))
+        self._n_left -= n
+        try:
+            found = try_sharing(self._func, places, [self._items[i] for i in places])
+        except RuntimeError:
+            return  # there is no thread to be had
+        self.sample.values.update(found.values)
+        for place, error in found.failures.items():
+            self._note_failure(place, error)
+        if not found.failures and found.stretch > LEAST_STRETCH:
+            n_tried = n * self.sample.n_each
+            seconds = n_tried * mean_s * found.stretch * statistics.cpu_fraction
+            shared = [Outcome(0, seconds)]
+            statistics.add_shared(shared, n_tried, N_THREADS, n_cores)
 
     @property
     def _are_short(self) -> bool:

@@ -74,6 +74,10 @@ class Trial:
         assert result is not None
         return result
 
+    def begin_other(self, func: Callable[[Any], Any], argument: Any) -> None:
+        """Begin to call another function once, without watching it."""
+        self._give([(0, _bind(func, argument), ())], watched=False)
+
     def begin(self, places: Sequence[int], items: Sequence[Any]) -> None:
         """Begin to call the function with items."""
         self._give(
@@ -83,8 +87,8 @@ class Trial:
             ]
         )
 
-    def _give(self, tasks: list[Item]) -> None:
-        self._watch.begin(self._thread, watched=True)
+    def _give(self, tasks: list[Item], *, watched: bool = True) -> None:
+        self._watch.begin(self._thread, watched=watched)
         self._start, self._start_cpu_s = perf_counter(), process_time()
         self._thread.give(tasks)
 

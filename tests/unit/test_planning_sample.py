@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +13,11 @@ import numpy as np
 import planned_functions as functions
 import pytest
 
+from amorsize_dask.measure.machine import measure_machine
 from amorsize_dask.planning import sample as planning_sample
 from amorsize_dask.planning.sample import take_sample
 from amorsize_dask.planning.sending import describe_function
+from amorsize_dask.planning.sharing import try_sharing
 from amorsize_dask.planning.trial import Trial
 
 
@@ -261,3 +264,29 @@ def test_calls_below_a_microsecond_are_timed_many_at_once() -> None:
     assert sample.n_tried > 500
     assert all(value == items[place] for place, value in sample.values.items())
     assert 0 < sample.mean_s < 1e-5
+
+
+@pytest.mark.parametrize(
+    ("func", "are_in_the_way"),
+    [(functions.digest_alone, True), (functions.digest, False)],
+)
+def test_threads_that_are_in_the_way_of_each_other_are_seen(
+    monkeypatch: pytest.MonkeyPatch, func: Any, are_in_the_way: bool
+) -> None:
+    """No call by itself shows it: both leave the GIL alone."""
+    machine = replace(measure_machine(), n_cores=4, n_physical_cores=4)
+    monkeypatch.setattr(planning_sample, "measure_machine", lambda: machine)
+    sample = take_sample(func, [20_000_000] * 500, 500)
+    assert (sample.workload(500).gil_fraction > 0.5) is are_in_the_way
+    assert set(sample.values.values()) == {functions.digest(20_000_000)}
+
+
+def test_what_is_tried_together_is_kept() -> None:
+    """Results by their places, up to the item that an exception has ended a thread."""
+    shared = try_sharing(functions.double, range(10, 20), range(100, 110))
+    assert shared.values == {10 + i: 200 + 2 * i for i in range(10)}
+    assert not shared.failures
+    shared = try_sharing(functions.invert, range(6), [1, 2, 4, 0, 5, 8])
+    assert shared.values == {0: 1.0, 1: 0.5, 2: 0.25, 4: 0.2}
+    assert list(shared.failures) == [3]
+    assert isinstance(shared.failures[3], ZeroDivisionError)
