@@ -6,7 +6,6 @@ from typing import Any
 
 from distributed import Adaptive
 from distributed.protocol.pickle import dumps
-from distributed.utils import offload
 
 from amorsize_dask.cluster.advice import START_S, advise, read_record
 from amorsize_dask.cluster.makespans import MOST_WORKERS
@@ -41,9 +40,7 @@ class MeasuredAdaptive(Adaptive):
         record = await self._read()
         if record is None or not record.list_rest():
             return usual
-        # In another thread: a curve takes a while, and the loop may be the scheduler's.
-        advice = await offload(
-            advise,
+        advice = advise(
             record,
             maximum=int(min(self.maximum, MOST_WORKERS)) or 1,
             target_s=self.target_duration or None,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
-from math import ceil
 from typing import Any
 
 from amorsize_dask.arguments import check_count, check_seconds
@@ -12,9 +11,9 @@ from amorsize_dask.cluster.makespans import (
     MOST_WORKERS,
     find_cluster_costs,
     list_counts,
-    simulate_stage,
 )
 from amorsize_dask.cluster.record import ClusterRecord
+from amorsize_dask.core.cost import rounds_s
 from amorsize_dask.core.model import Costs, Workload
 from amorsize_dask.core.units import format_seconds
 
@@ -25,10 +24,6 @@ START_S = 2.0
 #: Share by which more workers must be faster to pay. Smaller: a hundred are asked for
 #: to save milliseconds; larger: those that would halve what is left aren't.
 PAY_FRACTION = 0.1
-
-#: Threads that are simulated one by one; of more, several are taken for one. Smaller:
-#: the ends of large clusters are seen less well; larger: a curve takes many seconds.
-MOST_THREADS = 256
 
 #: Share of the memory above which Dask asks for twice as many workers. The same here.
 FULL_FRACTION = 0.6
@@ -139,55 +134,53 @@ def predict_rest(
 
     What tasks take was measured in such workers, whose threads may have been in each
     other's way, so each thread is taken for a worker with a core of its own. With m(n)
-    the simulated seconds of n workers, of which w are there and the others come after
-    s seconds::
+    the seconds of all stages on n workers, of which w are there and the others come
+    after s seconds::
 
         n <= w or m(w) <= s:  m(min(n, w))
         n > w:                s + (1 - s / m(w)) m(n)       and s + m(n) if w = 0
     """
     rest = list(rest)
     costs = find_cluster_costs(replace(Costs(), bytes_per_s=bytes_per_s))
-    known: dict[int, float] = {}
 
-    def simulate(n_workers: int) -> float:
-        if n_workers not in known:
-            known[n_workers] = sum(
-                _simulate(stage, n_workers * n_threads, costs) for stage in rest
-            )
-        return known[n_workers]
+    def find(n_workers: int) -> float:
+        return sum(
+            estimate_stage(stage, n_workers * n_threads, costs) for stage in rest
+        )
 
     found: dict[int, float] = {}
     for n in counts:
         if n <= n_there:
-            found[n] = simulate(n)
+            found[n] = find(n)
         elif not n_there:
-            found[n] = start_s + simulate(n)
+            found[n] = start_s + find(n)
         else:
-            present_s = simulate(n_there)
+            present_s = find(n_there)
             left = max(0.0, 1 - start_s / present_s) if present_s else 0.0
-            found[n] = min(present_s, start_s + left * simulate(n))
+            found[n] = min(present_s, start_s + left * find(n))
     return found
 
 
-def _simulate(stage: Workload, n_slots: int, costs: Costs) -> float:
-    # More than there are tasks have nothing to do.
-    n_slots = min(n_slots, stage.n_tasks)
-    width = ceil(n_slots / MOST_THREADS)
-    if width > 1:
-        # So many threads at a time are taken for one, and their tasks for one task.
-        stage = replace(
-            stage,
-            n_tasks=ceil(stage.n_tasks / width),
-            in_bytes=width * stage.in_bytes,
-            out_bytes=width * stage.out_bytes,
-        )
-        costs = replace(
-            costs,
-            task_s=width * costs.task_s + (width - 1) * costs.round_trip_s / 2,
-            bytes_per_s=width * costs.bytes_per_s,
-        )
-        n_slots = n_slots // width
-    return simulate_stage(stage, n_slots, n_slots, costs)
+def estimate_stage(stage: Workload, n_threads: int, costs: Costs) -> float:
+    """Return what `makespans.simulate_stage` finds, by a formula.
+
+    This is asked for again and again, maybe in the loop of a scheduler, and must not
+    take longer than microseconds. With the symbols of `core.cost`, x being a task's
+    bytes over bytes per second, and d the scheduler's seconds for a task::
+
+        stage(n) = max( rounds(R, n, t_task + x),    n threads
+                        R d,                         one scheduler
+                        R d / 2 + t_task + x )       the task that is given out last
+    """
+    move_s = (stage.in_bytes + stage.out_bytes) / costs.bytes_per_s
+    task_s = stage.mean_s + move_s
+    # Half of it before the task begins.
+    handling_s = stage.n_tasks * (costs.task_s + costs.round_trip_s / 2)
+    return max(
+        rounds_s(stage.n_tasks, min(n_threads, stage.n_tasks), task_s, stage.std_s),
+        handling_s,
+        handling_s / 2 + task_s,
+    )
 
 
 def _first_within(makespans: Mapping[int, float], good_s: float) -> int:

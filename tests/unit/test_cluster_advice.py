@@ -9,10 +9,14 @@ from typing import Any
 import pytest
 
 from amorsize_dask import ArgumentError
-from amorsize_dask.cluster.advice import advise, predict_rest
+from amorsize_dask.cluster.advice import (
+    advise,
+    estimate_stage,
+)
+from amorsize_dask.cluster.makespans import find_cluster_costs, simulate_stage
 from amorsize_dask.cluster.record import ClusterRecord, ClusterStage
 from amorsize_dask.cluster.work import measure_work
-from amorsize_dask.core.model import Workload
+from amorsize_dask.core.model import Costs, Workload
 
 SECOND = Workload(n_tasks=1, mean_s=1.0)
 
@@ -81,17 +85,19 @@ def test_threads_of_workers_count() -> None:
     assert four.makespans[4] == pytest.approx(one.makespans[16], rel=0.15)
 
 
-def test_large_clusters_are_simulated_in_parts() -> None:
-    """A thousand threads take what so many rounds take."""
-    found = predict_rest(
-        [replace(SECOND, n_tasks=10_000)],
-        [256],
-        n_threads=4,
-        n_there=256,
-        start_s=1.0,
-        bytes_per_s=1e8,
-    )
-    assert found[256] == pytest.approx(10, rel=0.25)
+@pytest.mark.parametrize("n_threads", [1, 2, 7, 40, 256])
+@pytest.mark.parametrize(
+    ("n_tasks", "mean_s"), [(5, 1.0), (100, 0.05), (1000, 0.01), (20_000, 0.001)]
+)
+def test_the_formula_agrees_with_the_simulation(
+    n_threads: int, n_tasks: int, mean_s: float
+) -> None:
+    """It is what advice goes by, which may be asked for every second."""
+    costs = find_cluster_costs(Costs())
+    stage = Workload(n_tasks=n_tasks, mean_s=mean_s, out_bytes=1000)
+    expected_s = simulate_stage(stage, n_threads, n_threads, costs)
+    found_s = estimate_stage(stage, n_threads, costs)
+    assert found_s == pytest.approx(expected_s, rel=0.25)
 
 
 def test_nothing_left_needs_no_worker() -> None:
