@@ -1,7 +1,7 @@
-"""An existing Client: what its cluster does, stage by stage, and how many workers pay.
+"""An existing Client: what its cluster does, how many workers pay, and as a lane.
 
-The cluster may be any that a Client connects to. Its scheduler needs this package, and
-workers may be processes that import this script, hence the last two lines.
+The cluster may be any that a Client connects to. Its scheduler and workers need this
+package. They may be processes that import this script, hence the last two lines.
 """
 
 import json
@@ -10,7 +10,12 @@ from time import sleep
 import dask.bag as db
 from distributed import Client, LocalCluster, wait
 
-from amorsize_dask import ClusterRecorder, advise_workers, cluster_record
+from amorsize_dask import (
+    AmorsizeScheduler,
+    ClusterRecorder,
+    advise_workers,
+    cluster_record,
+)
 
 
 def fetch(number):
@@ -44,6 +49,14 @@ def main():
         print(record)
         assert record.n_left == 0
         assert sum(stage.n_finished for stage in record.stages) > 60
+
+        # With this package's scheduler the cluster is one of the lanes. So little work
+        # would be done here, if that were allowed.
+        lengths = db.from_sequence([fetch(0)] * 60, npartitions=30).map(parse)
+        with AmorsizeScheduler(client=client, lanes=("cluster",)) as scheduler:
+            assert lengths.sum().compute(scheduler=scheduler) == 60 * 100
+            print(scheduler.last_run)
+            assert "cluster" in scheduler.last_run.lanes
 
 
 if __name__ == "__main__":
