@@ -470,8 +470,9 @@ class Scheduling:
             self._graph.put_back(batch)
             if i != event.position:
                 continue  # It was waiting behind that one: none of its fault.
+            # Then no other batch was there that may have been what killed.
+            was_alone = self._feeding.last_tries.issuperset(batch)
             if event.n_lost > 1:
-                # It may have been in the company of the one that kills.
                 self._feeding.last_tries.update(batch)
             for task in batch:
                 stage = self.stages[self._stage_of[task]]
@@ -487,6 +488,9 @@ class Scheduling:
                 n_counted = stage.n_losses_alone.get(task, 0)
                 if event.is_memory_likely:
                     n_allowed, n_counted = ALLOWED_FAILURES, n_losses
+                if event.n_lost > 1 and was_alone and len(batch) == 1:
+                    # So often as the cluster allows, by the user's setting of Dask's.
+                    n_allowed = 0
                 if n_counted >= n_allowed:
                     self._actions.append(GiveUp(task, "lost", event.ending, n_losses))
                 elif event.is_memory_likely and n_losses >= ALLOWED_FAILURES - 1:

@@ -254,3 +254,13 @@ def test_limits_of_plans_are_judged(load: Any) -> None:
     assert "pool predicted: off by 25%" in lines[4]
     assert "**not reached**" in lines[4]
     assert "**" not in lines[5] + lines[6]
+
+
+def test_clients_are_compared(tmp_path: Path) -> None:
+    """The script of the lane cluster compares results, and has a row for each kind."""
+    arguments = "cheap", "large", "--rounds", "1", "--share", "0.02"
+    code, output, errors = run_script("client.py", *arguments, folder=tmp_path)
+    assert code == 0, errors
+    rows = [line for line in output.splitlines() if line.endswith(" x |")]
+    assert len(rows) == 2
+    assert all(row.count(" x |") >= 2 for row in rows)

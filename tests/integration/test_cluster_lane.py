@@ -71,6 +71,8 @@ def _test_leaves_nothing(_module_leaves_nothing: None) -> Iterator[None]:
 def shared_client(environ: None) -> Iterator[Client]:
     """Return the client of a cluster of two workers; it is active."""
     with (
+        # A worker that is started again takes a second or more.
+        dask.config.set({"distributed.scheduler.allowed-failures": 1}),
         LocalCluster(n_workers=2, threads_per_worker=1, **QUIET) as cluster,
         Client(cluster) as client,
     ):
