@@ -273,7 +273,8 @@ class GraphState:
         self._n_items[task] -= n
         self.n_items_ready[stage] -= n
         if not self._n_items[task]:
-            assert self.ready[stage].pop() == task
+            popped = self.ready[stage].pop()
+            assert popped == task
             self._state[task] = WAITING
             self.n_ready -= 1
             self._n_items[task] = 1

@@ -55,6 +55,36 @@ def test_script_without_a_guard(tmp_path: Path, start_method: str) -> None:
     assert len(lines) == 2
 
 
+OPTIMIZED = """
+import dask.bag as db
+from amorsize_dask import AmorsizeScheduler, Pipeline, execute
+
+assert False, "asserts are on"
+
+def double(x):
+    return 2 * x
+
+bag = db.from_sequence(range(40), npartitions=8).map(double)
+for lane in ("inline", "threads", "processes"):
+    with AmorsizeScheduler(lanes=(lane,)) as scheduler:
+        print(bag.compute(scheduler=scheduler) == [2 * x for x in range(40)])
+        print(sorted(scheduler.stream(bag)) == [2 * x for x in range(40)])
+print(execute(double, range(1000)) == [2 * x for x in range(1000)])
+print(list(Pipeline([double, double]).run(range(100))) == [4 * x for x in range(100)])
+"""
+
+
+def test_without_asserts(tmp_path: Path) -> None:
+    """Nothing is done inside of an assert, which `python -O` leaves out."""
+    script = tmp_path / "script.py"
+    script.write_text(OPTIMIZED)
+    done = subprocess.run(
+        [sys.executable, "-O", script], capture_output=True, text=True, timeout=60
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.split() == ["True"] * 8
+
+
 FOREVER = """
 import sys, time
 import dask.bag as db
