@@ -23,7 +23,7 @@ def test_stages_of_a_lane_follow_each_other_and_lanes_do_not() -> None:
     assert Outlook(parts[2:], 2.0).end_s([1.0, 2.0, 0.5]) == 8.5
 
 
-@pytest.mark.parametrize("lane", list(Lane))
+@pytest.mark.parametrize("lane", [Lane.INLINE, Lane.THREADS, Lane.PROCESSES])
 def test_even_tasks_are_predicted_in_each_lane(lane: Lane) -> None:
     """Also in one that was forced, where nothing was predicted before."""
     task = TASK._replace(gil_fraction=0.0)
