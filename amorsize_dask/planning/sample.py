@@ -365,7 +365,8 @@ class Sampling:
         if n_cores < N_THREADS or self.sample.n_inner_cores > 1 or mean_s <= 0:
             return
         each_s = self.sample.n_each * mean_s
-        n = max(N_THREADS, ceil(1.1 * SHARED_S / each_s / statistics.cpu_fraction))
+        # One for each is over before the other thread has begun, if that is slow.
+        n = max(2 * N_THREADS, ceil(1.1 * SHARED_S / each_s / statistics.cpu_fraction))
         loop_s = self._n_items * mean_s
         has_time = n * each_s < SHARING_FRACTION * loop_s
         has_room = n * self._result_bytes < KEPT_BYTES / 2
