@@ -91,12 +91,12 @@ class WorkerLost:
     is_memory_likely: bool = False
     #: Most bytes that its process is known to have had beyond those at its boot.
     grown_bytes: int = 0
-    #: Whether its process had got up, though it may not have been ready for tasks yet.
-    has_answered: bool = False
     #: Which of its batches was running; -1 if none of them is to blame.
     position: int = 0
     #: How many workers that batch has lost by now, one after the other.
     n_lost: int = 1
+    #: Whether its process had got up, though it may not have been ready for tasks yet.
+    has_answered: bool = False
 
 
 @dataclass(slots=True)

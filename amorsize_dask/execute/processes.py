@@ -241,7 +241,9 @@ class ProcessLane:
             key = self._store.key_of(tasks[0])
             error = TaskTimeoutError(key, timeout_s)
             self._fail(tasks[0], error, Lane.PROCESSES)
-        return WorkerLost(number, ending, is_memory_likely, grown_bytes, has_answered)
+        return WorkerLost(
+            number, ending, is_memory_likely, grown_bytes, has_answered=has_answered
+        )
 
     def release(self) -> None:
         """Give all workers back; those with a batch in flight are killed."""
