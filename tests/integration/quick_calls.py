@@ -12,3 +12,10 @@ def square(x: int) -> int:
 def nap(x: int) -> int:
     time.sleep(0.01)
     return x
+
+
+def spin(seconds: float) -> float:
+    end = time.perf_counter() + seconds
+    while time.perf_counter() < end:
+        pass
+    return seconds

@@ -8,17 +8,11 @@ from collections.abc import Callable
 import dask
 import dask.bag as db
 from dask.utils_test import inc
+from quick_calls import spin
 
 from amorsize_dask import AmorsizeScheduler
 
 Force = Callable[[str], AmorsizeScheduler]
-
-
-def spin(seconds: float) -> float:
-    end = time.perf_counter() + seconds
-    while time.perf_counter() < end:
-        pass
-    return seconds
 
 
 def test_record_adds_up(forced: Force) -> None:
