@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Sequence
-from itertools import accumulate
 
 from amorsize_dask.core.budget import Budget
 from amorsize_dask.core.events import Action, GiveUp, Spill
@@ -16,6 +15,10 @@ from amorsize_dask.core.units import format_bytes
 #: Most tasks of a batch for which it is looked at what they read back from disk.
 #: Smaller: batches are cut short; larger: looking takes longer than it saves.
 MAX_LOOKED = 1000
+
+#: Tasks that are looked at first. Smaller: more rounds; larger: where memory is short
+#: most are looked at for nothing.
+FIRST_LOOKED = 8
 
 
 class Fitting:
@@ -97,7 +100,8 @@ class Fitting:
             spilled = budget.spill(need(1), kept=self._graph.dependencies[head])
             if spilled:
                 actions.append(Spill(spilled))
-            read_bytes = self._bytes_to_load(number, n_units, lane)
+            read_bytes = self._bytes_to_load(number, n, lane)
+            n_units = min(n // least, len(read_bytes) or n) or 1
         n_units = bisect_right(range(1, n_units + 1), budget.room_bytes, key=need)
         if n_units or self._graph.n_in_flight:
             return n_units * least
@@ -125,7 +129,7 @@ class Fitting:
     def _bytes_to_load(self, number: int, n: int, lane: Lane) -> list[float]:
         """Return what has to be loaded for the first task, the first two, ...
 
-        Nothing if there are no large results.
+        As far as there is room for that. Nothing if there are no large results.
         """
         budget, seen = self._budget, set[int]()
         if lane is Lane.CLUSTER:
@@ -133,8 +137,19 @@ class Fitting:
         has_any = budget.has_spilled if lane in CALLER_LANES else budget.has_large
         if not has_any:
             return []
-        tasks = self._graph.ready[number].lowest(min(n, MAX_LOOKED))
-        return list(accumulate(self._load_bytes([task], lane, seen) for task in tasks))
+        ready, room_bytes = self._graph.ready[number], budget.room_bytes
+        n = min(n, MAX_LOOKED, len(ready))
+        found: list[float] = []
+        n_bytes = 0.0
+        while len(found) < n and (not found or n_bytes <= room_bytes):
+            # Few at first: where memory is short no more than these are needed.
+            tasks = ready.lowest(min(n, FIRST_LOOKED + 2 * len(found)))
+            for task in tasks[len(found) :]:
+                n_bytes += self._load_bytes([task], lane, seen)
+                found.append(n_bytes)
+                if n_bytes > room_bytes:
+                    break
+        return found
 
     def _load_bytes(self, tasks: list[int], lane: Lane, seen: set[int]) -> float:
         """Return what has to be loaded for tasks, without what was seen before.

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from itertools import accumulate
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import pytest
 from hypothesis import given
@@ -34,6 +34,7 @@ from amorsize_dask.core.events import (
 )
 from amorsize_dask.core.experience import Experience
 from amorsize_dask.core.feeding import SLICE_BYTES, SLICE_GROWTH
+from amorsize_dask.core.fitting import Fitting
 from amorsize_dask.core.model import Lane, Limits
 from amorsize_dask.core.outcome import Outcome
 from amorsize_dask.core.scheduling import Scheduling
@@ -765,9 +766,12 @@ def test_a_user_who_was_busy_once() -> None:
 # -- memory ---------------------------------------------------------------------------
 
 
-def test_bookkeeping_reads_back_no_more_than_fits() -> None:
-    """What parts are taken from is on disk, and read as a whole for each of them."""
-    n, whole_bytes = 12, 4 * 10**6
+def take_parts(n: int) -> int:
+    """Run a graph whose values, cut into parts, go to disk; return how many turns.
+
+    At no time more is taken than the limit allows.
+    """
+    whole_bytes = 4 * 10**6
     # Values, two parts of each, and what needs all first or all second parts.
     parts = [[i] for _ in range(2) for i in range(n)]
     joined = [range(n + k * n, n + k * n + n) for k in range(2)]
@@ -779,7 +783,7 @@ def test_bookkeeping_reads_back_no_more_than_fits() -> None:
         graph, machine(), Limits(lanes=(INLINE,), memory_limit_bytes=limit_bytes)
     )
     actions = core.handle()
-    has_spilled = False
+    has_spilled, n_turns = False, 1
     while not core.is_finished:
         (run,) = only(Run, actions)
         stages = [graph.stage_of[task] for task in run.tasks]
@@ -792,4 +796,27 @@ def test_bookkeeping_reads_back_no_more_than_fits() -> None:
             for task, size in zip(run.tasks, sizes, strict=True)
         ]
         actions = core.handle(BatchDone(run.worker, outcomes))
+        n_turns += 1
     assert has_spilled
+    return n_turns
+
+
+def test_bookkeeping_reads_back_no_more_than_fits() -> None:
+    """What parts are taken from is on disk, and read as a whole for each of them."""
+    take_parts(12)
+
+
+def test_no_more_is_looked_at_than_fits(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However many tasks are ready, of which each would read something back."""
+    n_looks = 0
+    look = Fitting._load_bytes
+
+    def count(self: Fitting, *arguments: Any) -> float:
+        nonlocal n_looks
+        n_looks += 1
+        return look(self, *arguments)
+
+    monkeypatch.setattr(Fitting, "_load_bytes", count)
+    n_turns = take_parts(200)
+    # Some of them are there, and cost nothing.
+    assert 0 < n_looks < 100 * n_turns
