@@ -296,12 +296,14 @@ class Execution:
             for thread in self._threads.values():
                 thread.stop()
         finally:
-            self._release()
-            if is_interrupted:
-                self._pool.close()
-            self.store.close()
-            self._resources.close()
-            self._selector.close()
+            # Last in, first out; all of it, though a second Ctrl-C interrupts one.
+            with ExitStack() as rest:
+                rest.callback(self._selector.close)
+                rest.callback(self._resources.close)
+                rest.callback(self.store.close)
+                if is_interrupted:
+                    rest.callback(self._pool.close)
+                self._release()
 
     def _release(self) -> None:
         """Let go of all that works elsewhere."""

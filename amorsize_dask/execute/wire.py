@@ -10,6 +10,7 @@ from __future__ import annotations
 import copyreg
 import pickle
 import struct
+import sys
 from collections.abc import Sequence
 from functools import partial
 from io import BytesIO
@@ -28,6 +29,9 @@ Part = bytes | bytearray | memoryview
 OUT_OF_BAND_BYTES = 8192
 
 COUNT = struct.Struct("<I")
+
+#: What `multiprocessing` calls the script in a process that it has spawned.
+SPAWNED_MAIN = "__mp_main__"
 
 
 def dump(value: Any, *, shares_files: bool = False) -> list[Part]:
@@ -52,6 +56,7 @@ def dump(value: Any, *, shares_files: bool = False) -> list[Part]:
         `pickle.PicklingError`, `AttributeError`, `RecursionError` or what a
         ``__reduce__`` of the user's raises.
     """
+    _register_spawned_main()
     reducers = find_reducers() if shares_files else {}
     by_value = partial(_dumps_by_value, _SharingPickler if reducers else _Pickler)
     if not cloudpickle.list_registry_pickle_by_value():
@@ -65,6 +70,14 @@ def dump(value: Any, *, shares_files: bool = False) -> list[Part]:
         if b"__main__" not in parts[0]:
             return parts
     return _dump_with(by_value, value)
+
+
+def _register_spawned_main() -> None:
+    # Else both picklers would name a module that workers haven't got. In other
+    # processes the name stands for ``__main__`` itself.
+    main = sys.modules.get(SPAWNED_MAIN)
+    if main is not None and main.__name__ == SPAWNED_MAIN:
+        cloudpickle.register_pickle_by_value(main)
 
 
 def _dumps_by_name(reducers: dict[type, Any], value: Any, **options: Any) -> bytes:

@@ -136,6 +136,82 @@ def test_ctrl_c(tmp_path: Path, lanes: str) -> None:
     assert output == "no process is left\n"
 
 
+TWICE = """
+import os, signal, sys, tempfile, threading, time
+import dask.bag as db
+from amorsize_dask import AmorsizeScheduler
+from amorsize_dask.execute.pool import WorkerPool
+
+close = WorkerPool.close
+
+def close_and_interrupt(pool):
+    # Where the caller waits for workers to end.
+    WorkerPool.close = close
+    close(pool)
+    raise KeyboardInterrupt("again")
+
+WorkerPool.close = close_and_interrupt
+scheduler = AmorsizeScheduler(lanes=("processes",))
+bag = db.from_sequence(range(100), npartitions=100).map(lambda x: time.sleep(0.2))
+threading.Timer(1, os.kill, (os.getpid(), signal.SIGINT)).start()
+try:
+    bag.compute(scheduler=scheduler)
+except KeyboardInterrupt as error:
+    print(error, os.listdir(sys.argv[1]))
+"""
+
+
+def test_ctrl_c_twice(tmp_path: Path) -> None:
+    """A second Ctrl-C while the first is followed leaves no spool folder."""
+    script = tmp_path / "script.py"
+    script.write_text(TWICE)
+    folder = tmp_path / "spool"
+    folder.mkdir()
+    done = subprocess.run(
+        [sys.executable, script, folder],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        env={**os.environ, "DASK_TEMPORARY_DIRECTORY": str(folder)},
+    )
+    assert done.stdout == "again []\n", done.stderr
+
+
+SPAWNED = """
+import multiprocessing
+import dask.bag as db
+from amorsize_dask import AmorsizeScheduler
+
+class Point:
+    def __init__(self, x):
+        self.x = x
+
+def compute(n):
+    with AmorsizeScheduler(lanes=("processes",), isolate=True) as scheduler:
+        bag = db.from_sequence(range(n), npartitions=5).map(Point)
+        points = bag.compute(scheduler=scheduler)
+        assert all(isinstance(point, Point) for point in points)
+        return [point.x for point in points], [*map(str, scheduler.last_run.lanes)]
+
+if __name__ == "__main__":
+    with multiprocessing.get_context("spawn").Pool(1) as pool:
+        values, lanes = pool.apply(compute, (20,))
+    assert values == list(range(20))
+    print(*lanes)
+"""
+
+
+def test_process_that_multiprocessing_spawned(tmp_path: Path) -> None:
+    """There too, functions and classes of the script are sent to workers."""
+    script = tmp_path / "script.py"
+    script.write_text(SPAWNED)
+    done = subprocess.run(
+        [sys.executable, script], capture_output=True, text=True, timeout=60
+    )
+    assert done.returncode == 0, done.stderr
+    assert "processes" in done.stdout
+
+
 KILLED = """
 import sys, time
 import dask.bag as db
