@@ -17,6 +17,7 @@ from amorsize_dask.execute.fused import find_leaves
 from amorsize_dask.execute.graph import TaskGraph
 from amorsize_dask.execute.node import Node
 from amorsize_dask.execute.recipe import Piece
+from amorsize_dask.execute.wire import SPAWNED_MAIN
 
 #: Nodes that are looked at, evenly spread. Smaller: those of a short stage are missed,
 #: and each worker imports for itself; larger: looking takes time before each boot.
@@ -43,7 +44,7 @@ def find_modules(tasks: TaskGraph) -> list[str]:
         for part in _parts(node)
         for name in _modules(part)
     }
-    return sorted(found - {"__main__", "builtins"})
+    return sorted(found - {"__main__", SPAWNED_MAIN, "builtins"})
 
 
 def of_dask(modules: Sequence[str]) -> list[str]:
@@ -85,4 +86,4 @@ def _globals_that_travel(function: FunctionType) -> list[Any]:
 def _is_by_value(owner: Any) -> bool:
     """Whether a function or class travels whole, so that its module isn't needed."""
     name = getattr(owner, "__qualname__", "")
-    return owner.__module__ == "__main__" or "<" in name
+    return owner.__module__ in ("__main__", SPAWNED_MAIN) or "<" in name

@@ -53,16 +53,17 @@ def test_functions_that_use_dask(wrap: Any, monkeypatch: pytest.MonkeyPatch) -> 
     assert find_in(db.from_sequence([1], npartitions=1).map(recurse)) == ["dask"]
 
 
-def test_functions_of_a_script(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("name", ["__main__", "__mp_main__"])
+def test_functions_of_a_script(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     """They travel with what they use, and not with all that the script has."""
-    script = ModuleType("__main__")
+    script = ModuleType(name)
     exec(
         "import dask.bag\n"
         "def uses(x): return dask.bag.range(x, 1)\n"
         "def does_not(x): return x\n",
         script.__dict__,
     )
-    monkeypatch.setitem(sys.modules, "__main__", script)
+    monkeypatch.setitem(sys.modules, name, script)
     bag = db.from_sequence([1], npartitions=1)
     assert find_in(bag.map(script.uses)) == ["dask"]
     assert find_in(bag.map(script.does_not)) == []
