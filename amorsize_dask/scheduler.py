@@ -54,6 +54,7 @@ from amorsize_dask.execute.record import RunRecord, make_record
 from amorsize_dask.execute.start_method import choose_start_method, has_processes
 from amorsize_dask.lowering import find_annotations, lower, materialize, nest, read
 from amorsize_dask.lowering.collector import collector_paused
+from amorsize_dask.lowering.lower import STORE_LANES
 from amorsize_dask.lowering.partitions import find_partitions, is_bag
 from amorsize_dask.measure.load import LoadWatch
 from amorsize_dask.measure.machine import leave_to_others, measure_machine
@@ -466,7 +467,7 @@ class AmorsizeScheduler:
             return  # There any lane of the caller has to do.
         allowed = self._limits.allowed_lanes
         for stage, lanes in tasks.graph.stage_lanes.items():
-            if not set(lanes) & set(allowed):
+            if lanes is not STORE_LANES and not set(lanes) & set(allowed):
                 expected = (
                     f"of stage {tasks.stages[stage]!r}, where the scheduler may use "
                     f"{', '.join(allowed)}"

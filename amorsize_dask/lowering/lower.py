@@ -10,6 +10,7 @@ from typing import Any
 from dask._task_spec import GraphNode
 
 from amorsize_dask.core.graph import Graph
+from amorsize_dask.core.model import Lane
 from amorsize_dask.execute.fused import Chain
 from amorsize_dask.execute.graph import TaskGraph
 from amorsize_dask.execute.node import Key, Node
@@ -21,6 +22,7 @@ from amorsize_dask.lowering.annotations import (
     Annotations,
 )
 from amorsize_dask.lowering.bookkeeping import find_bookkeeping
+from amorsize_dask.lowering.functions import function_of, look_up
 from amorsize_dask.lowering.fusing import Unfuser, fuse
 from amorsize_dask.lowering.keys import flatten
 from amorsize_dask.lowering.priority import bring_forward, prefer, prioritize
@@ -36,6 +38,10 @@ TAIL = " (end)"
 
 #: The stage of what puts the parts of tasks that were cut together again.
 REST = "parts"
+
+#: Where `dask.array.store` writes, since what it writes to may be in memory: a worker
+#: process would write to its copy.
+STORE_LANES = (Lane.INLINE, Lane.THREADS)
 
 
 def lower(
@@ -180,6 +186,11 @@ def _assemble(
         for stage, annotation in zip(stages.stage_of, said, strict=False)
         if annotation.lanes is not None and stage not in caller_stages
     }
+    store = look_up("dask.array.core:load_store_chunk")
+    if store is not None:
+        for stage, chain in dict(zip(stages.stage_of, chains, strict=True)).items():
+            if function_of(nodes[chain[-1]]) is store:
+                stage_lanes.setdefault(stage, STORE_LANES)
     for number, tail in tail_stage.items():
         if number in stage_lanes:
             stage_lanes[tail] = stage_lanes[number]

@@ -6,6 +6,7 @@ import os
 import threading
 import time
 from collections.abc import Iterator
+from typing import Any
 
 import dask
 import dask.bag as db
@@ -141,3 +142,21 @@ def test_tasks_that_someone_watches_stay_whole(scheduler: AmorsizeScheduler) -> 
     assert [x for x, _, _ in results] == list(range(80))
     assert len(told) == len(set(told))
     assert set(map(str, told)) >= {str(key) for key in bag.__dask_keys__()}
+
+
+def test_arrays_are_stored_where_their_target_is() -> None:
+    """A worker process would write to a copy of an array in memory."""
+    array = pytest.importorskip("dask.array")
+    numpy = pytest.importorskip("numpy")
+
+    def add_slowly(block: Any) -> Any:
+        for _ in range(1_500_000):
+            pass
+        return block + 1
+
+    blocks = array.zeros(40, chunks=1).map_blocks(add_slowly, dtype=float)
+    for _ in range(2):  # The second time it is known what tasks take.
+        stored = numpy.zeros(40)
+        with AmorsizeScheduler() as scheduler:
+            array.store(blocks, stored, scheduler=scheduler)
+        assert stored.tolist() == [1.0] * 40
