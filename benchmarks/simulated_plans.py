@@ -201,7 +201,7 @@ def measure(machine_name: str, work_name: str) -> Found:
     left = replace(
         workload, n_tasks=n - found.n_tried, n_items_a_task=max(1.0, n / n_pieces)
     )
-    choice = choose_lane(left, machine, Limits(), tuple(Lane))
+    choice = choose_lane(left, machine, Limits(), Limits().allowed_lanes)
     compute_s = _compute(tasks, found, workload, choice, machine)
     first_s, next_s = FORK_S
     costs = replace(machine.costs, boot_first_s=first_s, boot_next_s=next_s)
