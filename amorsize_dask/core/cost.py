@@ -22,9 +22,9 @@ uneven::
 
     inline      R t
 
-    threads     m start + n r + max( rounds(R, n, t + d),    each thread by itself
-                                     R (t g (1 + h) + d),    one GIL, handed over
-                                     R t c / P )             P cores
+    threads     m start + n r + max( rounds(R, n, t + w + d),  each thread by itself
+                                     R (t g (1 + h) + d),      one GIL, handed over
+                                     R t c / P )               P cores
 
     processes   B + n r + max( rounds(R', n, t - q + x + d),   each worker by itself
                                R' (x + d/2),                   the caller feeds them
@@ -34,6 +34,9 @@ uneven::
                          R t g (1 + h) / w,                  one GIL in each worker
                          R (x + y/k'),                       all are fed from here
                          R (t c + 2 x) / P )                 P cores, the cluster's
+
+Tasks that mostly wait and begin together want the GIL together as well: w = (n - 1) t g
+for these, and 0 for others.
 
 A cluster is up, and has costs of its own: v and r, and y, what each batch of k' tasks
 takes of the caller and of the one who hands them on. n threads are in w workers.
@@ -163,9 +166,12 @@ def _predict_threads(
         n_tasks, n, mean_s, costs.hand_off_s, target_batch_s
     )
     handover = workload.gil_handover if n > 1 else 0.0
+    queue_s = 0.0
+    if workload.cpu_fraction <= 0.5:
+        queue_s = (n - 1) * mean_s * workload.gil_fraction
     start_s = max(0, n - n_up) * costs.thread_start_s + n * costs.hand_off_s
     return start_s + max(
-        rounds_s(n_tasks, n, mean_s + dispatch_s, workload.std_s),
+        rounds_s(n_tasks, n, mean_s + queue_s + dispatch_s, workload.std_s),
         n_tasks * (mean_s * workload.gil_fraction * (1 + handover) + dispatch_s),
         n_tasks * mean_s * workload.cpu_fraction / usable_cores(workload, machine),
     )
