@@ -53,7 +53,7 @@ from amorsize_dask.execute.recollection import NO_RECOLLECTION, recollect
 from amorsize_dask.execute.record import RunRecord, make_record
 from amorsize_dask.execute.start_method import choose_start_method, has_processes
 from amorsize_dask.lowering import find_annotations, lower, materialize, nest, read
-from amorsize_dask.lowering.collector import collector_paused
+from amorsize_dask.lowering.collector import collector_paused, graph_spared
 from amorsize_dask.lowering.lower import STORE_LANES
 from amorsize_dask.lowering.partitions import find_partitions, is_bag
 from amorsize_dask.measure.load import LoadWatch
@@ -426,7 +426,8 @@ class AmorsizeScheduler:
         start = perf_counter()
         error: BaseException | None = None
         try:
-            yield execution
+            with graph_spared(len(tasks.graph)):
+                yield execution
         except BaseException as failure:
             error = failure
             raise

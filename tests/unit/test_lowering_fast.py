@@ -21,7 +21,12 @@ from amorsize_dask.execute.graph import TaskGraph
 from amorsize_dask.execute.parts import Rest
 from amorsize_dask.execute.recipe import Piece
 from amorsize_dask.lowering import layers, read, read_fast
-from amorsize_dask.lowering.collector import MANY_OBJECTS, collector_paused
+from amorsize_dask.lowering.collector import (
+    MANY_OBJECTS,
+    MANY_TASKS,
+    collector_paused,
+    graph_spared,
+)
 
 
 class Lowered:
@@ -345,3 +350,18 @@ def test_what_is_made_while_the_collector_pauses_is_old() -> None:
     with collector_paused():
         few = [[i] for i in range(100)]
     assert not {id(one) for one in few}.intersection(map(id, gc.get_objects(2)))
+
+
+def test_the_collector_leaves_large_graphs_alone() -> None:
+    """As long as they run, and not what others have frozen."""
+    with graph_spared(MANY_TASKS - 1):
+        assert not gc.get_freeze_count()
+    with graph_spared(MANY_TASKS):
+        assert gc.get_freeze_count()
+        with graph_spared(MANY_TASKS):
+            pass
+        assert gc.get_freeze_count()
+    assert not gc.get_freeze_count()
+    with pytest.raises(KeyError), graph_spared(MANY_TASKS):
+        raise KeyError
+    assert not gc.get_freeze_count()
