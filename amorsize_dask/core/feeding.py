@@ -42,6 +42,10 @@ SHORT_S = 0.0005
 #: the later ones long, it takes all of them, and the other cores have nothing to do.
 SLICE_GROWTH = 4
 
+#: Seconds of work that it may take in any case. Smaller: graphs of trivial tasks are
+#: begun in many slices; larger: so many items are taken on the word of a first one.
+TRUST_S = 0.001
+
 #: Bytes of results that one slice of the caller may make, so that short tasks with
 #: large results are consumed before the next slice makes more. Smaller: hand-overs;
 #: larger: memory that depth-first order would not have needed.
@@ -185,7 +189,7 @@ class Feeding:
         n_ready = self._graph.n_items_ready[number]
         if stage.statistics.n_finished and stage.statistics.mean_s:
             n = ceil(min(WATCH_S / stage.statistics.mean_s, n_ready / 4))
-            n = min(n, self._most_to_trust(number))
+            n = min(n, self._most_to_trust(number, stage.statistics.mean_s))
         may_cut = self._are_few(number)
         size = self._graph.n_items(ready[number].head)
         least = 1 if may_cut else size
@@ -500,7 +504,7 @@ class Feeding:
             # Tasks of a stage are taken to be of the first one's size.
             size = self._graph.n_items(ready[number].head)
             n_wanted = ceil(min(left_s / item_s, left_bytes / item_bytes))
-            n = min(n_wanted, self._most_to_trust(number))
+            n = min(n_wanted, self._most_to_trust(number, item_s))
             n_tasks = min(ceil(n / size), most - len(tasks), len(ready[number]))
             if heads and not self._graph.graph.is_open:
                 n_tasks = ready[number].count_below(heads[0][0], n_tasks)
@@ -532,12 +536,12 @@ class Feeding:
             return CALLER_SLICE_S, SLICE_BYTES
         return max(statistics.mean_s, 1e-9), max(statistics.out_bytes, 1.0)
 
-    def _most_to_trust(self, number: int) -> int:
+    def _most_to_trust(self, number: int, item_s: float) -> int:
         """Return how many more items those that are known can speak for."""
         if number in self._placing.caller_stages:
             return len(self._stage_of)
         n_known = self._placing.stages[number].statistics.n_items_known
-        return SLICE_GROWTH * max(1, n_known)
+        return max(SLICE_GROWTH * max(1, n_known), int(TRUST_S / item_s))
 
     # -- small things ---------------------------------------------------------------
 
