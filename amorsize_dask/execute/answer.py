@@ -87,13 +87,25 @@ def make_answer(
         Returns the resident bytes of this process, called when the values are gone.
     """
     payloads, following = _dump_values(result.values, place)
+    report = make_report(result, caught, unloadable, payloads, read_kept())
+    return [dump(("done", report))[0], *following]
+
+
+def make_report(
+    result: BatchResult,
+    caught: list[CaughtWarning],
+    unloadable: str | None,
+    payloads: list[Payload],
+    rss_bytes: int,
+) -> Report:
+    """Return the report of a batch whose values have been pickled, as payloads say."""
     outcomes = result.outcomes
     report = Report(
         [outcome.seconds for outcome in outcomes],
         [outcome.cpu_s for outcome in outcomes],
         max((out.peak_bytes or 0 for out in outcomes), default=0) or None,
         read_peak_rss(),
-        read_kept(),
+        rss_bytes,
         payloads,
         unloadable=unloadable,
         warnings=caught,
@@ -101,7 +113,7 @@ def make_answer(
     if result.failure is not None:
         parts = [bytes(part) for part in dump_failure(result.failure[1])]
         report.failure = len(outcomes), parts
-    return [dump(("done", report))[0], *following]
+    return report
 
 
 def _dump_values(

@@ -19,14 +19,13 @@ from amorsize_dask.execute.answer import (
     Left,
     Parts,
     Payload,
-    Report,
+    make_report,
 )
 from amorsize_dask.execute.batch import BatchResult, flush, run_batch
-from amorsize_dask.execute.failure import dump_failure
 from amorsize_dask.execute.recipe import received
 from amorsize_dask.execute.wire import count_bytes, dump, load
 from amorsize_dask.measure.clock import RunDelay
-from amorsize_dask.measure.rss import read_peak_rss, read_rss
+from amorsize_dask.measure.rss import read_rss
 
 #: What callers and workers must agree on. It changes with what they send each other.
 PROTOCOL = 1
@@ -142,20 +141,7 @@ def _answer(
             payloads.append(Parts(len(parts)))
             others += [bytes(part) for part in parts]
         del value, parts
-    outcomes = result.outcomes
-    report = Report(
-        [outcome.seconds for outcome in outcomes],
-        [outcome.cpu_s for outcome in outcomes],
-        max((out.peak_bytes or 0 for out in outcomes), default=0) or None,
-        read_peak_rss(),
-        read_rss(),
-        payloads,
-        unloadable=unloadable,
-        warnings=caught,
-    )
-    if result.failure is not None:
-        parts = dump_failure(result.failure[1])
-        report.failure = len(outcomes), [bytes(part) for part in parts]
+    report = make_report(result, caught, unloadable, payloads, read_rss())
     answer = pickle.dumps((report, [b"".join(small), *others]))
     return [answer, *left] if left else answer
 
