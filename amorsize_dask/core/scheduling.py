@@ -136,7 +136,6 @@ class Scheduling:
             n_warm,
             self._cluster_budget,
         )
-        self._n_cores = machine.n_cores
         self._retiring = Retiring(limit_bytes, machine.costs.boot_next_s)
         self.n_retired = 0
         self.outlook: Outlook | None = None
@@ -289,7 +288,7 @@ class Scheduling:
                 )
                 is_shared = lane is Lane.THREADS and event.worker != SIDE
                 if is_shared and stage.statistics.add_shared(
-                    outcomes, n_done, n_threads, self._n_cores
+                    outcomes, n_done, n_threads, self._machine.n_cores
                 ):
                     stage.next_look = 0
                 mean_bytes = stage.statistics.out_bytes * n_done / len(outcomes)
