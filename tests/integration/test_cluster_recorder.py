@@ -6,6 +6,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import cluster_tasks as tasks
@@ -31,15 +32,27 @@ from amorsize_dask.measure.history import History
 MB = 10**6
 
 
-@pytest.fixture
-def client() -> Iterator[Client]:
-    """Return the client of a cluster in this process, which has a recorder."""
+@contextmanager
+def in_process(
+    *, n_workers: int, n_threads: int
+) -> Iterator[tuple[LocalCluster, Client]]:
+    """Start a cluster in this process, and a client of it."""
     with (
         LocalCluster(
-            n_workers=1, threads_per_worker=2, processes=False, dashboard_address=None
+            n_workers=n_workers,
+            threads_per_worker=n_threads,
+            processes=False,
+            dashboard_address=None,
         ) as cluster,
         Client(cluster) as client,
     ):
+        yield cluster, client
+
+
+@pytest.fixture
+def client() -> Iterator[Client]:
+    """Return the client of a cluster in this process, which has a recorder."""
+    with in_process(n_workers=1, n_threads=2) as (_, client):
         client.register_plugin(ClusterRecorder())
         yield client
 
@@ -177,12 +190,7 @@ def test_spills_are_recorded() -> None:
 def test_what_is_seen_is_known_to_later_runs(history: History) -> None:
     """By code: here and there, and whatever the keys are called."""
     work = [delayed(tasks.wait)(i) for i in range(8)]
-    with (
-        LocalCluster(
-            n_workers=1, threads_per_worker=2, processes=False, dashboard_address=None
-        ) as cluster,
-        Client(cluster) as client,
-    ):
+    with in_process(n_workers=1, n_threads=2) as (_, client):
         client.register_plugin(ClusterRecorder())
         compute(*work)
         entry = until(
@@ -207,12 +215,7 @@ def test_what_is_seen_is_known_to_later_runs(history: History) -> None:
     with AmorsizeScheduler(lanes=("threads",)) as scheduler:
         compute(*work, scheduler=scheduler)
     # The next cluster knows before the first task has finished.
-    with (
-        LocalCluster(
-            n_workers=0, threads_per_worker=2, processes=False, dashboard_address=None
-        ) as cluster,
-        Client(cluster) as client,
-    ):
+    with in_process(n_workers=0, n_threads=2) as (_, client):
         client.register_plugin(ClusterRecorder())
         futures = client.compute(work)
         stage = until(
@@ -230,12 +233,7 @@ def test_history_that_is_off_is_left_alone(history: History) -> None:
     """Whoever registers it says so."""
     with dask.config.set({"amorsize.history": False}):
         plugin = ClusterRecorder()
-    with (
-        LocalCluster(
-            n_workers=1, threads_per_worker=1, processes=False, dashboard_address=None
-        ) as cluster,
-        Client(cluster) as client,
-    ):
+    with in_process(n_workers=1, n_threads=1) as (_, client):
         client.register_plugin(plugin)
         client.gather(client.map(tasks.wait, range(3)))
     assert not history.entries()
@@ -243,12 +241,7 @@ def test_history_that_is_off_is_left_alone(history: History) -> None:
 
 def test_what_this_package_sends_is_not_learned_twice(history: History) -> None:
     """It is recorded as anything else, and whoever has sent it learns of it."""
-    with (
-        LocalCluster(
-            n_workers=1, threads_per_worker=1, processes=False, dashboard_address=None
-        ) as cluster,
-        Client(cluster) as client,
-    ):
+    with in_process(n_workers=1, n_threads=1) as (_, client):
         client.register_plugin(ClusterRecorder())
         client.gather(client.map(format_seconds, range(3)))
         assert find(cluster_record(client), "format_seconds").n_finished == 3
@@ -293,10 +286,7 @@ def test_errors_stay_inside(
 def test_a_cluster_without_a_recorder_says_so() -> None:
     """With what to do about it; nothing has been changed."""
     with (
-        LocalCluster(
-            n_workers=1, threads_per_worker=1, processes=False, dashboard_address=None
-        ) as cluster,
-        Client(cluster) as client,
+        in_process(n_workers=1, n_threads=1) as (_, client),
         pytest.raises(LookupError, match="register_plugin"),
     ):
         advise_workers(client)
@@ -305,12 +295,7 @@ def test_a_cluster_without_a_recorder_says_so() -> None:
 def test_a_scheduler_in_this_process_takes_it_too() -> None:
     """By `add_plugin`, and lets go of it again."""
     plugin = ClusterRecorder()
-    with (
-        LocalCluster(
-            n_workers=1, threads_per_worker=1, processes=False, dashboard_address=None
-        ) as cluster,
-        Client(cluster) as client,
-    ):
+    with in_process(n_workers=1, n_threads=1) as (cluster, client):
         cluster.scheduler.add_plugin(plugin)
         client.gather(client.map(tasks.wait, range(3)))
         assert find(cluster_record(client), "wait").n_finished == 3
@@ -341,12 +326,7 @@ def test_lost_workers_are_counted() -> None:
 
 def test_clusters_adapt_to_what_was_measured() -> None:
     """Workers come for what is left, no more than pay, and go."""
-    with (
-        LocalCluster(
-            n_workers=1, threads_per_worker=1, processes=False, dashboard_address=None
-        ) as cluster,
-        Client(cluster) as client,
-    ):
+    with in_process(n_workers=1, n_threads=1) as (cluster, client):
         client.register_plugin(ClusterRecorder())
         client.gather(client.map(tasks.nap, [0.5, 0.51]))
         adaptive = cluster.adapt(
@@ -368,12 +348,7 @@ def test_clusters_adapt_to_what_was_measured() -> None:
 
 def test_adapting_without_a_recorder_is_dasks_own() -> None:
     """It asks for what Dask asks for."""
-    with (
-        LocalCluster(
-            n_workers=1, threads_per_worker=1, processes=False, dashboard_address=None
-        ) as cluster,
-        Client(cluster) as client,
-    ):
+    with in_process(n_workers=1, n_threads=1) as (cluster, client):
         adaptive = MeasuredAdaptive(cluster, interval=0, minimum=1, maximum=2)
         found = asyncio.run_coroutine_threadsafe(
             adaptive.target(), cluster.loop.asyncio_loop
