@@ -68,21 +68,38 @@ class Budget:
         self._first_limit_bytes = self.limit_bytes
         self._graph = graph
         self._stage_of = graph.stage_of
+        self._dependencies = graph.dependencies
         self._may_spill_wanted = may_spill_wanted
         # Large results: those in memory, those on disk, and those that can't go there.
         self._resident: dict[int, float] = {}
         self._spilled: dict[int, float] = {}
         self._stuck: set[int] = set()
+        # Of the large ones that are kept in files: what those in memory take there, and
+        # what each takes beside it once it has been loaded.
+        self._filed: dict[int, float] = {}
+        self._filed_bytes = 0.0
+        self._loaded: dict[int, float] = {}
         # The others, by stage: how many, and what they take together.
         self._n_small: dict[int, int] = {}
         self._small_bytes: dict[int, float] = {}
         self._running: dict[int, list[float]] = {}
+        # Workers in this process, and what their batches are expected to take.
+        self._here: set[int] = set()
+        self._running_here_bytes = 0.0
         self._grown: dict[int, float] = {}
 
     @property
     def taken_bytes(self) -> float:
         """All that is held, taken and kept."""
         return self.held_bytes + self.running_bytes + self.grown_bytes
+
+    @property
+    def here_bytes(self) -> float:
+        """What is known to be in this process: results as objects, and running tasks.
+
+        Files in shared memory are no part of it.
+        """
+        return self.held_bytes - self._filed_bytes + self._running_here_bytes
 
     @property
     def caller_grown_bytes(self) -> float:
@@ -116,15 +133,18 @@ class Budget:
         """Count results of a stage, by its mean where a size isn't known."""
         n_small, small_bytes = 0, 0.0
         for outcome in outcomes:
-            n_bytes = outcome.held_bytes
-            if n_bytes is None:
-                n_bytes = outcome.out_bytes
+            n_bytes = outcome.kept_bytes
             if outcome.is_away:
                 # It is as if it were on disk.
                 self._spilled[outcome.task] = float(n_bytes or 0)
             elif n_bytes is not None and n_bytes >= LARGE_BYTES:
                 self._resident[outcome.task] = n_bytes
                 self.held_bytes += n_bytes
+                if outcome.loaded_bytes is not None:
+                    self._filed[outcome.task] = n_bytes
+                    self._filed_bytes += n_bytes
+                    if outcome.loaded_bytes >= LARGE_BYTES:
+                        self._loaded[outcome.task] = outcome.loaded_bytes
             else:
                 n_small += 1
                 small_bytes += mean_bytes if n_bytes is None else n_bytes
@@ -145,9 +165,11 @@ class Budget:
     def _drop_large(self, task: int) -> bool:
         """Forget a result if it is counted by itself; say whether it was."""
         n_bytes = self._resident.pop(task, None)
+        self._loaded.pop(task, None)
         if n_bytes is None:
             return self._spilled.pop(task, None) is not None
         self.held_bytes -= n_bytes
+        self._filed_bytes -= self._filed.pop(task, 0.0)
         return True
 
     def _drop_small(self, stage: int, n: int) -> None:
@@ -161,7 +183,14 @@ class Budget:
 
     # -- running tasks --------------------------------------------------------------
 
-    def begin(self, worker: int, n_bytes: float, read: Iterable[int] = ()) -> None:
+    def begin(
+        self,
+        worker: int,
+        n_bytes: float,
+        read: Iterable[int] = (),
+        *,
+        is_here: bool = False,
+    ) -> None:
         """Count a batch that is given to a worker.
 
         Parameters
@@ -171,25 +200,45 @@ class Budget:
         n_bytes : float
             What the batch is expected to take.
         read : iterable of int
-            Tasks whose results are read back for it, if they are on disk.
+            Tasks whose results are loaded for it, if they are in files.
+        is_here : bool, optional
+            Whether the worker is a thread of this process.
         """
         self._running.setdefault(worker, []).append(n_bytes)
         self.running_bytes += n_bytes
-        if self._spilled:
+        if is_here:
+            self._here.add(worker)
+            self._running_here_bytes += n_bytes
+        if self._spilled or self._loaded:
             for task in read:
-                n_read = self._spilled.pop(task, None)
-                if n_read is not None:
-                    self._resident[task] = n_read
-                    self.held_bytes += n_read
+                self._load(task)
         self._note_peak()
+
+    def _load(self, task: int) -> None:
+        """Count a result as loaded, if it is in a file."""
+        loaded_bytes = self._loaded.pop(task, 0.0)
+        n_bytes = self._spilled.pop(task, None)
+        if n_bytes is not None:
+            # Files on disk take no memory; arrays that map them do.
+            loaded_bytes = max(n_bytes, loaded_bytes)
+            self._resident[task] = 0.0
+        if loaded_bytes:
+            self._resident[task] += loaded_bytes
+            self.held_bytes += loaded_bytes
 
     def end(self, worker: int, position: int = 0) -> None:
         """Forget a batch of a worker, by default its oldest."""
-        self.running_bytes -= self._running[worker].pop(position)
+        n_bytes = self._running[worker].pop(position)
+        self.running_bytes -= n_bytes
+        if worker in self._here:
+            self._running_here_bytes -= n_bytes
 
     def lose(self, worker: int) -> None:
         """Forget all batches of a worker."""
-        self.running_bytes -= sum(self._running.pop(worker, ()))
+        n_bytes = sum(self._running.pop(worker, ()))
+        self.running_bytes -= n_bytes
+        if worker in self._here:
+            self._running_here_bytes -= n_bytes
         self.grown_bytes -= self._grown.pop(worker, 0.0)
 
     def note_caller_growth(self, n_bytes: float) -> None:
@@ -197,8 +246,7 @@ class Budget:
 
         What isn't known to be results or running tasks is what it keeps.
         """
-        known_bytes = self.held_bytes + self.running_bytes
-        self.note_growth(CALLER, max(0.0, n_bytes - known_bytes))
+        self.note_growth(CALLER, max(0.0, n_bytes - self.here_bytes))
 
     def note_growth(self, worker: int, n_bytes: float) -> None:
         """Take note of what a worker's process keeps."""
@@ -208,23 +256,37 @@ class Budget:
             self._note_peak()
 
     @property
-    def has_spilled(self) -> bool:
-        """Whether there are results on disk."""
-        return bool(self._spilled)
-
-    @property
     def has_large(self) -> bool:
         """Whether there are results that are counted by themselves."""
         return bool(self._resident) or bool(self._spilled)
 
-    def bytes_of_large(self, tasks: Iterable[int]) -> float:
-        """Return the bytes of these tasks' results, as far as they are large."""
-        resident, spilled = self._resident, self._spilled
-        return sum(resident.get(task, 0.0) + spilled.get(task, 0.0) for task in tasks)
+    @property
+    def has_unread(self) -> bool:
+        """Whether there are results in files that it matters to load."""
+        if self._spilled or not self._loaded:
+            return bool(self._spilled)
+        return self.taken_bytes > LOW_WATER * self.limit_bytes
 
-    def bytes_on_disk(self, tasks: Iterable[int]) -> float:
-        """Return the bytes of those of these tasks' results that are on disk."""
-        return sum(self._spilled.get(task, 0.0) for task in tasks)
+    def needs_large(self, task: int) -> bool:
+        """Whether a task needs a result that is counted by itself."""
+        resident, spilled = self._resident, self._spilled
+        return any(d in resident or d in spilled for d in self._dependencies[task])
+
+    def bytes_of_large(self, tasks: Iterable[int]) -> float:
+        """Return what tasks' results take in a process, as far as they are large."""
+        resident, spilled, loaded = self._resident, self._spilled, self._loaded
+        return sum(
+            max(resident.get(t, 0.0), spilled.get(t, 0.0), loaded.get(t, 0.0))
+            for t in tasks
+        )
+
+    def bytes_to_load(self, tasks: Iterable[int]) -> float:
+        """Return what is taken in this process once these tasks' results are loaded.
+
+        As far as they are in files.
+        """
+        spilled, loaded = self._spilled, self._loaded
+        return sum(max(spilled.get(t, 0.0), loaded.get(t, 0.0)) for t in tasks)
 
     def is_about_to_free(self) -> bool:
         """Whether a large result is needed by a task that is ready or in flight."""
@@ -262,7 +324,10 @@ class Budget:
 
     def _move_out(self, task: int) -> float:
         n_bytes = self._resident.pop(task)
-        self._spilled[task] = n_bytes
+        filed_bytes = self._filed.pop(task, 0.0)
+        self._filed_bytes -= filed_bytes
+        # What was loaded from a file is loaded again.
+        self._spilled[task] = max(n_bytes - filed_bytes, filed_bytes)
         self.held_bytes -= n_bytes
         return n_bytes
 
@@ -288,6 +353,10 @@ class Budget:
         grown = sum(self._grown.values())
         assert abs(self.grown_bytes - grown) <= 1e-6 * max(1.0, grown)
         assert not self._resident.keys() & self._spilled.keys()
+        filed = sum(self._filed.values())
+        assert abs(self._filed_bytes - filed) <= 1e-6 * max(1.0, filed)
+        assert self._filed.keys() <= self._resident.keys()
+        assert self._loaded.keys() <= self._resident.keys() | self._spilled.keys()
         # What couldn't be written isn't tried again.
         assert not self._stuck & self._spilled.keys()
         assert all(map(self._graph.has_finished, (*self._resident, *self._spilled)))

@@ -22,6 +22,8 @@ class Experience:
     #: Bytes that go to an item and come back from it, pickled.
     in_bytes: float = 0.0
     out_bytes: float = 0.0
+    #: Bytes that its result takes in a process; 0: as many as its pickle.
+    held_bytes: float = 0.0
     #: Bytes of memory that a running task adds at its peak.
     peak_bytes: float = 0.0
 

@@ -479,7 +479,7 @@ class Feeding:
         most = self._cap(len(self._stage_of))
         is_booking = numbers <= self._placing.caller_stages
         # Bookkeeping takes next to nothing, unless what it passes on is on disk.
-        if not is_booking or self._fitting.has_spilled:
+        if not is_booking or self._fitting.has_unread:
             first = min(numbers, key=self._rank)
             size = self._graph.n_items(ready[first].head)
             n_tasks = len(ready[first])
@@ -488,7 +488,7 @@ class Feeding:
             n //= size
             if not n:
                 return [], 0.0
-            if n < n_tasks or self._fitting.has_spilled:
+            if n < n_tasks or self._fitting.has_unread:
                 numbers, most = {first}, min(most, n)
             left_bytes = min(left_bytes, max(1.0, self._fitting.room_bytes))
         room_bytes = self._fitting.room_bytes - left_bytes
@@ -534,7 +534,7 @@ class Feeding:
             # A slice ends with the first task of which nothing is known: it may be
             # long, or its result large.
             return CALLER_SLICE_S, SLICE_BYTES
-        return max(statistics.mean_s, 1e-9), max(statistics.out_bytes, 1.0)
+        return max(statistics.mean_s, 1e-9), max(statistics.held_bytes, 1.0)
 
     def _most_to_trust(self, number: int, item_s: float) -> int:
         """Return how many more items those that are known can speak for."""

@@ -46,9 +46,9 @@ class Fitting:
         return self._budget.room_bytes
 
     @property
-    def has_spilled(self) -> bool:
-        """Whether there are results on disk."""
-        return self._budget.has_spilled
+    def has_unread(self) -> bool:
+        """Whether there are results in files that it matters to load."""
+        return self._budget.has_unread
 
     def begin(self, worker: int, tasks: list[int], stage: int, lane: Lane) -> None:
         """Count a batch that is given to a worker."""
@@ -58,6 +58,7 @@ class Fitting:
             worker,
             self._expect_bytes(tasks, stage, lane),
             read if lane in CALLER_LANES else (),
+            is_here=lane in CALLER_LANES,
         )
         if lane is Lane.CLUSTER and self._cluster_budget is not None:
             n_items = sum(map(self._graph.n_items, tasks))
@@ -134,7 +135,7 @@ class Fitting:
         budget, seen = self._budget, set[int]()
         if lane is Lane.CLUSTER:
             return []
-        has_any = budget.has_spilled if lane in CALLER_LANES else budget.has_large
+        has_any = budget.has_unread if lane in CALLER_LANES else budget.has_large
         if not has_any:
             return []
         ready, room_bytes = self._graph.ready[number], budget.room_bytes
@@ -154,13 +155,13 @@ class Fitting:
     def _load_bytes(self, tasks: list[int], lane: Lane, seen: set[int]) -> float:
         """Return what has to be loaded for tasks, without what was seen before.
 
-        In this process that is what was on disk; in another one it is all.
+        In this process that is what is in files; in another one it is all.
         """
         dependencies = self._graph.dependencies
         needed = {d for task in tasks for d in dependencies[task]} - seen
         seen |= needed
         if lane in CALLER_LANES:
-            return self._budget.bytes_on_disk(needed)
+            return self._budget.bytes_to_load(needed)
         return self._budget.bytes_of_large(needed)
 
     def _bytes_of(self, number: int, lane: Lane) -> tuple[float, float]:
@@ -169,13 +170,13 @@ class Fitting:
         It is what it takes here: tasks on a cluster only bring their results.
         """
         stage = self._stages[number]
+        each_bytes = max(stage.statistics.held_bytes, stage.statistics.out_bytes)
         if lane is Lane.CLUSTER:
-            return 0.0, 0.0 if stage.is_away else stage.statistics.out_bytes
+            return 0.0, 0.0 if stage.is_away else each_bytes
         own_bytes = max(stage.statistics.peak_bytes, stage.guessed_peak_bytes)
-        each_bytes = stage.statistics.out_bytes
         if lane is Lane.PROCESSES:
-            # A result is in the worker and in a file while it is written.
-            own_bytes += each_bytes
+            # A result is in the worker as its pickle, too, while that is written.
+            own_bytes += stage.statistics.out_bytes
         return own_bytes, each_bytes
 
     def _expect_bytes(self, tasks: list[int], stage: int, lane: Lane) -> float:

@@ -188,6 +188,8 @@ class Workload:
     #: Bytes that go to a task and come back from it, pickled.
     in_bytes: float = 0.0
     out_bytes: float = 0.0
+    #: Bytes that a result takes in a process; 0: as many as its pickle.
+    held_bytes: float = 0.0
     #: Bytes of memory that a running task adds at its peak.
     peak_bytes: float = 0.0
     #: Items that a task has, >= 1.

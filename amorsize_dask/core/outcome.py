@@ -23,3 +23,20 @@ class Outcome(NamedTuple):
     #: Whether the result stays where it was made, out of the caller's memory, until it
     #: is needed here.
     is_away: bool = False
+    #: Where the result is kept in a file, the bytes that it takes beside it once it has
+    #: been loaded: next to none if it is an array, which is mapped. ``None``: it is
+    #: kept as what it is.
+    loaded_bytes: int | None = None
+
+    @property
+    def kept_bytes(self) -> int | None:
+        """Bytes that the result takes where it is kept; ``None``: not measured."""
+        return self.out_bytes if self.held_bytes is None else self.held_bytes
+
+    @property
+    def object_bytes(self) -> int | None:
+        """Bytes that the result takes in a process; ``None``: not measured."""
+        kept_bytes = self.kept_bytes
+        if kept_bytes is None:
+            return None
+        return max(kept_bytes, self.loaded_bytes or 0)

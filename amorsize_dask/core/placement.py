@@ -132,16 +132,17 @@ def memory_ceiling(
 
     Into a share of it: by default the one up to which a run starts tasks.
     """
+    held_bytes = max(workload.held_bytes, workload.out_bytes)
     if lane is Lane.CLUSTER and machine.cluster is not None:
         n_workers = machine.cluster.n_workers
-        needed = max(1.0, workload.peak_bytes + workload.out_bytes)
+        needed = max(1.0, workload.peak_bytes + held_bytes)
         return max(
             1, n_workers * int(machine.cluster.memory_bytes / n_workers / needed)
         )
     budget = limits.memory_limit_bytes
     if budget is None:
         budget = machine.memory_bytes
-    needed = workload.peak_bytes + workload.out_bytes
+    needed = workload.peak_bytes + held_bytes
     needed += WORKER_BYTES if lane is Lane.PROCESSES else 0
     return max(1, int(share * budget / max(1.0, needed)))
 

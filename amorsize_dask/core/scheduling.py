@@ -291,7 +291,7 @@ class Scheduling:
                     outcomes, n_done, n_threads, self._machine.n_cores
                 ):
                     stage.next_look = 0
-                mean_bytes = stage.statistics.out_bytes * n_done / len(outcomes)
+                mean_bytes = stage.statistics.held_bytes * n_done / len(outcomes)
                 self.budget.hold(number, outcomes, mean_bytes)
                 self._note_away(number, outcomes)
             if stage.suspects:

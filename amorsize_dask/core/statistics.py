@@ -64,7 +64,10 @@ class StageStatistics:
         "_measured_peak_bytes",
         "_n_items_counted",
         "_n_items_cpu",
+        "_n_items_pickled",
         "_n_items_sized",
+        "_pickled_bytes",
+        "_pickled_held_bytes",
         "_recalled",
         "_shared_n",
         "_shared_s",
@@ -73,11 +76,11 @@ class StageStatistics:
         "_sharing_s",
         "_variance",
         "gil_fraction",
+        "held_bytes",
         "n_by_lane",
         "n_counted",
         "n_finished",
         "n_items_finished",
-        "out_bytes",
         "peak_bytes",
         "seconds_by_lane",
     )
@@ -92,8 +95,8 @@ class StageStatistics:
         #: Largest memory peak of a task.
         self.peak_bytes = 0.0
         self._measured_peak_bytes = 0.0
-        #: Mean bytes of a pickled result.
-        self.out_bytes = 0.0
+        #: Mean bytes that a result takes in a process.
+        self.held_bytes = 0.0
         #: Tasks and seconds of tasks by lane, for the record.
         self.n_by_lane: dict[Lane, int] = {}
         self.seconds_by_lane: dict[Lane, float] = {}
@@ -103,6 +106,10 @@ class StageStatistics:
         self._n_items_counted = 0
         self._n_items_cpu = 0
         self._n_items_sized = 0
+        # Of results whose pickle was measured, its mean bytes and what they take in a
+        # process: objects may be many times as large as their pickles.
+        self._pickled_bytes = self._pickled_held_bytes = 0.0
+        self._n_items_pickled = 0
         # Of the mean seconds, those in which a task lacked the GIL; and the share of
         # the others in which it computed, while it was watched.
         self._crowded_s = 0.0
@@ -132,8 +139,18 @@ class StageStatistics:
     @property
     def measured_bytes(self) -> float:
         """Most that a task of this run has taken by itself, or its result does."""
-        out_bytes = self.out_bytes if self._n_items_sized else 0.0
-        return max(self._measured_peak_bytes, out_bytes)
+        held_bytes = self.held_bytes if self._n_items_sized else 0.0
+        return max(self._measured_peak_bytes, held_bytes)
+
+    @property
+    def out_bytes(self) -> float:
+        """Mean bytes of a pickled result, going by those whose pickle was measured.
+
+        If none was it is taken to be as large as the result itself.
+        """
+        if not self._pickled_held_bytes:
+            return self.held_bytes
+        return self.held_bytes * self._pickled_bytes / self._pickled_held_bytes
 
     @property
     def is_known(self) -> bool:
@@ -291,12 +308,27 @@ class StageStatistics:
         return self._shared_s / self._shared_n / self._mean_s
 
     def _add_sizes(self, outcomes: Sequence[Outcome], n_items_a_task: float) -> None:
-        sizes = [out.out_bytes for out in outcomes if out.out_bytes is not None]
+        sizes = [
+            (out.object_bytes or 0, out.out_bytes)
+            for out in outcomes
+            if out.out_bytes is not None or out.held_bytes is not None
+        ]
         if sizes:
             n_items = round(len(sizes) * n_items_a_task)
             self._n_items_sized += n_items
-            self.out_bytes += _weigh(n_items, self._n_items_sized) * (
-                sum(sizes) / n_items - self.out_bytes
+            self.held_bytes += _weigh(n_items, self._n_items_sized) * (
+                sum(held for held, _ in sizes) / n_items - self.held_bytes
+            )
+        pickled = [(held, out) for held, out in sizes if out is not None]
+        if pickled:
+            n_items = round(len(pickled) * n_items_a_task)
+            self._n_items_pickled += n_items
+            weight = _weigh(n_items, self._n_items_pickled)
+            self._pickled_bytes += weight * (
+                sum(out for _, out in pickled) / n_items - self._pickled_bytes
+            )
+            self._pickled_held_bytes += weight * (
+                sum(held for held, _ in pickled) / n_items - self._pickled_held_bytes
             )
         peaks = [out.peak_bytes for out in outcomes if out.peak_bytes is not None]
         if peaks:
@@ -314,7 +346,9 @@ class StageStatistics:
         self.gil_fraction = experience.gil_fraction
         # The first that is measured takes the place of these.
         self._in_bytes = experience.in_bytes
-        self.out_bytes = experience.out_bytes
+        self._pickled_bytes = experience.out_bytes
+        self.held_bytes = experience.held_bytes or experience.out_bytes
+        self._pickled_held_bytes = self.held_bytes
         self.peak_bytes = experience.peak_bytes
 
     def experience(self) -> Experience | None:
@@ -331,6 +365,7 @@ class StageStatistics:
             gil_fraction=None if self.gil_fraction is None else workload.gil_fraction,
             in_bytes=self._in_bytes,
             out_bytes=self.out_bytes,
+            held_bytes=self.held_bytes,
             peak_bytes=self.peak_bytes,
         )
 
@@ -373,8 +408,8 @@ class StageStatistics:
         self.gil_fraction = None
         self._shared_s = 0.0
         self._is_hindered = False
-        self.out_bytes = 0.0
-        self._n_items_sized = 0
+        self.held_bytes = self._pickled_bytes = self._pickled_held_bytes = 0.0
+        self._n_items_sized = self._n_items_pickled = 0
 
     def add_in_bytes(self, in_bytes: float) -> None:
         """Count the bytes that were sent for an item."""
@@ -454,6 +489,7 @@ class StageStatistics:
             crowded_s=self._with_glimpse(self._crowded_s, 2 * self._glimpse_crowded_s),
             in_bytes=self._in_bytes,
             out_bytes=self.out_bytes,
+            held_bytes=self.held_bytes,
             peak_bytes=self.peak_bytes,
             n_items_a_task=n_items_a_task,
         )

@@ -64,7 +64,7 @@ from amorsize_dask.execute.observer import TaskObserver
 from amorsize_dask.execute.pool import ProcessWorker, WorkerPool
 from amorsize_dask.execute.processes import ProcessLane, Tag
 from amorsize_dask.execute.side import SideWatch
-from amorsize_dask.execute.sizing import Sizing, note_held
+from amorsize_dask.execute.sizing import Sizing
 from amorsize_dask.execute.store import Store
 from amorsize_dask.execute.threads import Mailbox, ThreadWorker
 from amorsize_dask.measure.clock import RunDelay
@@ -505,7 +505,7 @@ class Execution:
         self, outcomes: list[Outcome], values: list[Any], worker_id: str
     ) -> None:
         """Keep what a worker process has made, or where it is."""
-        note_held(outcomes, values)
+        self._sizing.measure_received(outcomes, values)
         if self._flow is not None:
             self._flow.note([outcome.task for outcome in outcomes])
         for outcome, value in zip(outcomes, values, strict=True):

@@ -18,8 +18,8 @@ LOOK_S = 0.5
 class MemoryWatch:
     """Says every `LOOK_S` seconds what is left, and what the caller keeps.
 
-    The latter is noted as well whenever the caller has run tasks, but it may give back
-    memory when only others have any.
+    The latter is noted as well whenever the caller has run tasks, but when only others
+    have any it may take memory for what they send it, and give it back.
 
     Parameters
     ----------
@@ -72,8 +72,9 @@ class MemoryWatch:
             return []
         self._next_s = now + LOOK_S
         events: list[Event] = []
-        if self._budget.caller_grown_bytes:
-            events.append(CallerGrown(self._measure_growth()))
+        grown_bytes = self._measure_growth()
+        if grown_bytes or self._budget.caller_grown_bytes:
+            events.append(CallerGrown(grown_bytes))
         if self._is_on:
             with suppress(OSError):
                 events.append(MemoryLeft(self._look()))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from typing import Any
 
 from amorsize_dask.core.budget import LARGE_BYTES, Budget
@@ -10,10 +11,13 @@ from amorsize_dask.core.outcome import Outcome
 from amorsize_dask.execute.batch import BatchResult
 from amorsize_dask.execute.graph import TaskGraph
 from amorsize_dask.execute.remote import Remote
-from amorsize_dask.execute.spool import Spooled
+from amorsize_dask.execute.spool import Spooled, read
 from amorsize_dask.execute.store import Store
-from amorsize_dask.measure.rss import read_rss, trim_rss
+from amorsize_dask.execute.wire import load
+from amorsize_dask.measure.rss import read_private_rss, trim_rss
 from amorsize_dask.measure.size import measure_held, measure_pickled
+
+logger = logging.getLogger(__name__)
 
 #: Seconds of a sample from which on its sizes are measured. Shorter ones are cheaper
 #: to run than to pickle, and their real sizes come with the first batch that is sent.
@@ -23,6 +27,11 @@ SIZE_S = 0.0005
 #: object. Smaller: looking takes longer than making it; larger: results of which
 #: thousands are held aren't counted as what they are.
 PICKLED_BYTES = 1000
+
+#: Share of the memory limit that must have been taken before each result is measured
+#: that was made of a large one. Smaller: runs that have memory enough pay for it;
+#: larger: parts of large values, of which the first was empty, aren't seen.
+CLOSE_FRACTION = 0.05
 
 #: Share of the memory limit that must be taken before this process looks at what it
 #: really has. Smaller: it looks for nothing; larger: it looks too late.
@@ -43,38 +52,101 @@ class Sizing:
         # Stages whose results are large, and those whose tasks were pickled.
         self._large: set[int] = set()
         self._weighed: set[int] = set()
-        self._start_rss = read_rss()
+        # How many times as large as its pickle a result is, by stage.
+        self._ratios: dict[int, float] = {}
+        self._start_bytes = read_private_rss()
 
     def measure_results(self, result: BatchResult) -> None:
         """Note the sizes of results of this process, of which some are measured.
 
-        Of small results one in each batch, of large ones each. What it takes in memory
-        has to do for what it would as a pickle.
+        Of small results one in each batch, of large ones each. What is made of large
+        results may be large or not, as the parts of a partition that is shuffled are:
+        where memory is short these are measured each as well.
         """
         stage_of = self._tasks.stage_of
         seen: set[int] = set()
+        is_close = self._is_close
         for i, outcome in enumerate(result.outcomes):
-            stage = stage_of[outcome.task]
-            if stage not in seen or stage in self._large:
+            task = outcome.task
+            stage = stage_of[task]
+            if (
+                stage not in seen
+                or stage in self._large
+                or (is_close and self._budget.needs_large(task))
+            ):
                 seen.add(stage)
                 size = measure_held(result.values[i])
-                result.outcomes[i] = outcome._replace(out_bytes=size)
+                result.outcomes[i] = outcome._replace(held_bytes=size)
                 if size >= LARGE_BYTES:
                     self._large.add(stage)
+
+    def measure_received(self, outcomes: list[Outcome], values: list[Any]) -> None:
+        """Note what results take that other processes have made.
+
+        Those that are here go by the largest of their stage, those that are in files by
+        what is known of it; where memory is short one of them is loaded to know it.
+        """
+        stage_of = self._tasks.stage_of
+        sized = [
+            i
+            for i, outcome in enumerate(outcomes)
+            if (outcome.out_bytes or 0) >= PICKLED_BYTES
+            and not isinstance(values[i], Remote)
+        ]
+        here = [i for i in sized if not isinstance(values[i], Spooled)]
+        here.sort(key=lambda i: outcomes[i].out_bytes or 0)
+        largest = {stage_of[outcomes[i].task]: i for i in here}
+        for stage, i in largest.items():
+            ratio = measure_held(values[i]) / (outcomes[i].out_bytes or 1)
+            self._ratios[stage] = ratio
+        for i in sized:
+            outcome, value = outcomes[i], values[i]
+            stage = stage_of[outcome.task]
+            if isinstance(value, Spooled):
+                n_bytes = int(self._find_ratio(stage, value) * value.sizes[0])
+                outcomes[i] = outcome._replace(loaded_bytes=n_bytes)
+            else:
+                n_bytes = int(self._ratios[stage] * (outcome.out_bytes or 0))
+                outcomes[i] = outcome._replace(held_bytes=n_bytes)
+
+    def _find_ratio(self, stage: int, spooled: Spooled) -> float:
+        """Return how many times as large as its pickle a result in a file is.
+
+        What is beside the pickle, the data of arrays, is as large as it was.
+        """
+        ratio = self._ratios.get(stage)
+        if ratio is None and spooled.sizes[0] >= LARGE_BYTES and self._is_close:
+            n_beside = spooled.n_bytes - spooled.sizes[0]
+            ratio = 1.0
+            try:
+                held_bytes = measure_held(load(read(spooled)))
+            except Exception as error:
+                # Whoever needs it says what is wrong.
+                logger.debug("a result in a file can't be measured: %r", error)
+            else:
+                ratio = max(1.0, (held_bytes - n_beside) / spooled.sizes[0])
+            self._ratios[stage] = ratio
+        return 1.0 if ratio is None else ratio
+
+    @property
+    def _is_close(self) -> bool:
+        """Whether the run has taken so much that all results should be looked at."""
+        budget = self._budget
+        return budget.peak_bytes >= CLOSE_FRACTION * budget.limit_bytes
 
     def measure_growth(self) -> int:
         """Return the bytes that this process has more than in the beginning.
 
-        0 as long as they don't matter.
+        Without what it has mapped, which counts as files. 0 as long as it doesn't
+        matter.
         """
         budget = self._budget
         if budget.taken_bytes < NEAR_FRACTION * budget.limit_bytes:
             return 0
-        known = budget.held_bytes + budget.running_bytes
-        grown = read_rss() - self._start_rss
-        if grown > known + TRIM_FRACTION * budget.limit_bytes:
+        grown = read_private_rss() - self._start_bytes
+        if grown > budget.here_bytes + TRIM_FRACTION * budget.limit_bytes:
             trim_rss()
-            grown = read_rss() - self._start_rss
+            grown = read_private_rss() - self._start_bytes
         return max(0, grown)
 
     def measure_sample(self, done: BatchDone, result: BatchResult) -> list[Event]:
@@ -89,29 +161,15 @@ class Sizing:
         sent = self._store.items([task]), self._store.arguments([task])
         try:
             in_bytes = measure_pickled(sent).n_bytes
-            out_bytes = measure_pickled(result.values[0]).n_bytes
+            pickled = measure_pickled(result.values[0])
         except Exception as error:
             reason = f"it can't be pickled: {type(error).__name__}: {error}"
             return [Immovable(task, reason)]
         done.in_bytes = in_bytes * len(done.outcomes)
-        first = done.outcomes[0]
-        done.outcomes[0] = first._replace(
-            out_bytes=out_bytes, held_bytes=first.out_bytes
-        )
+        if pickled.is_complete:
+            # Else what it takes here has to do for what it would as a pickle.
+            first = done.outcomes[0]
+            done.outcomes[0] = first._replace(out_bytes=pickled.n_bytes)
+            if first.held_bytes is not None and pickled.n_bytes >= PICKLED_BYTES:
+                self._ratios[stage] = max(1.0, first.held_bytes / pickled.n_bytes)
         return []
-
-
-def note_held(outcomes: list[Outcome], values: list[Any]) -> None:
-    """Note what values take that are here in memory, by the largest of them."""
-    sizes = {
-        i: outcome.out_bytes
-        for i, outcome in enumerate(outcomes)
-        if outcome.out_bytes is not None
-        and outcome.out_bytes >= PICKLED_BYTES
-        and not isinstance(values[i], Spooled | Remote)
-    }
-    if sizes:
-        largest = max(sizes, key=lambda i: sizes[i])
-        ratio = measure_held(values[largest]) / sizes[largest]
-        for i, n_bytes in sizes.items():
-            outcomes[i] = outcomes[i]._replace(held_bytes=int(ratio * n_bytes))

@@ -31,7 +31,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from importlib import import_module
 from time import perf_counter
-from typing import Any
+from typing import Any, NamedTuple
 
 from amorsize_dask.execute.answer import CaughtWarning, make_answer
 from amorsize_dask.execute.batch import BatchResult, Item, flush, run_batch
@@ -328,17 +328,27 @@ def _load_batch(
 def _load_spooled(spooled: Spooled, kept_bytes: int) -> Any:
     """Load a value from its file, or take it from those that were loaded last."""
     if spooled not in _shared:
-        _shared[spooled] = load(read(spooled))
+        before_bytes = read_rss()
+        value = load(read(spooled))
+        # Objects may take many times what their pickles do.
+        n_bytes = max(spooled.n_bytes, read_rss() - before_bytes)
+        _shared[spooled] = _Shared(value, n_bytes)
         while len(_shared) > MAX_SHARED or (
-            len(_shared) > 1 and sum(s.n_bytes for s in _shared) > kept_bytes
+            len(_shared) > 1 and sum(s.n_bytes for s in _shared.values()) > kept_bytes
         ):
             del _shared[next(iter(_shared))]
-        return _shared.get(spooled)
-    return _shared[spooled]
+    return _shared[spooled].value
 
 
-#: Values that were loaded from files, of which later batches may need the same.
-_shared: dict[Spooled, Any] = {}
+class _Shared(NamedTuple):
+    """A value that was loaded from a file, and the bytes that it takes."""
+
+    value: Any
+    n_bytes: int
+
+
+#: Those of which later batches may need the same.
+_shared: dict[Spooled, _Shared] = {}
 
 
 @contextmanager

@@ -20,7 +20,7 @@ from amorsize_dask.measure.kept_file import cache_folder, read_json, write_json
 logger = logging.getLogger(__name__)
 
 #: Version of the file's form; files of other versions are not read.
-VERSION = 1
+VERSION = 2
 
 #: Stages that are kept, those that ran last. Smaller: programs that are run in turn
 #: forget each other; larger: reading the file delays the first compute of a process,

@@ -35,12 +35,21 @@ def read_rss() -> int:
     return _read_statm(1, "rss")
 
 
+def read_private_rss() -> int:
+    """Return the resident bytes of this process that are of no file.
+
+    Those of files in shared memory, too, belong to whoever wrote them. As quick as
+    `read_rss`; where the system doesn't tell, all resident bytes.
+    """
+    return _read_statm(1, "rss", without=2)
+
+
 def read_virtual() -> int:
     """Return the bytes of address space of this process; as quick as `read_rss`."""
     return _read_statm(0, "vms")
 
 
-def _read_statm(column: int, name: str) -> int:
+def _read_statm(column: int, name: str, without: int | None = None) -> int:
     try:
         # Opened anew each time: one that is kept would, after a fork, still tell of the
         # parent.
@@ -48,7 +57,9 @@ def _read_statm(column: int, name: str) -> int:
     except OSError:
         return _read_with_psutil(name)
     try:
-        return int(os.read(descriptor, 128).split()[column]) * _PAGE_BYTES
+        pages = [int(n) for n in os.read(descriptor, 128).split()]
+        n_left_out = 0 if without is None else pages[without]
+        return (pages[column] - n_left_out) * _PAGE_BYTES
     finally:
         os.close(descriptor)
 

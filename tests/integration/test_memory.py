@@ -16,6 +16,7 @@ import dask.bag as db
 import numpy as np
 import pytest
 from dask import delayed
+from dask.base import tokenize
 from lane_sets import LANE_SETS
 
 from amorsize_dask import AmorsizeScheduler, MemoryBudgetError
@@ -107,6 +108,22 @@ def test_groupby_of_more_than_the_limit(
     """All of it is needed before the first group is complete."""
     bag = db.from_sequence(range(40_000), npartitions=12).map(lambda i: (i, "x" * 50))
     groups = bag.groupby(lambda pair: pair[0] % 7, shuffle="tasks")
+    counts = groups.map(lambda group: (group[0], len(group[1])))
+    with AmorsizeScheduler(memory_limit="2 MB", lanes=lanes) as scheduler:
+        found = counts.compute(scheduler=scheduler)
+    assert sorted(found) == sorted(counts.compute(scheduler="sync"))
+    assert spilled
+
+
+@pytest.mark.parametrize("lanes", LANE_SETS, ids=",".join)
+def test_groupby_whose_first_parts_are_empty(
+    lanes: tuple[str, ...], spilled: list[int]
+) -> None:
+    """The others are as large as they are: one result doesn't speak for a batch."""
+    n = 12
+    keys = [i for i in range(50) if int(tokenize(i), 16) % n]
+    bag = db.from_sequence(range(40_000), npartitions=n).map(lambda i: (i, "x" * 50))
+    groups = bag.groupby(lambda pair: keys[pair[0] % 7], shuffle="tasks")
     counts = groups.map(lambda group: (group[0], len(group[1])))
     with AmorsizeScheduler(memory_limit="2 MB", lanes=lanes) as scheduler:
         found = counts.compute(scheduler=scheduler)

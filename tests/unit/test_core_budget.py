@@ -97,7 +97,7 @@ def test_what_is_needed_last_goes_first() -> None:
     # The first consumer, task 4, needs task 3.
     assert spilled == [0, 1]
     assert budget.held_bytes == 50 * MB <= LOW_WATER * LIMIT
-    assert budget.bytes_on_disk([0, 1, 2]) == 50 * MB
+    assert budget.bytes_to_load([0, 1, 2]) == 50 * MB
     assert budget.spill(1 * MB) == []
     budget.validate()
 
@@ -136,10 +136,10 @@ def test_what_is_read_back_is_held_again() -> None:
     assert budget.held_bytes == 50 * MB
     budget.begin(1, 0.0, read=[0, 3])
     assert budget.held_bytes == 75 * MB
-    assert budget.bytes_on_disk([0, 1]) == 25 * MB
+    assert budget.bytes_to_load([0, 1]) == 25 * MB
     budget.drop([0, 1])
     assert budget.held_bytes == 50 * MB
-    assert not budget.has_spilled
+    assert not budget.has_unread
 
 
 def test_what_cannot_be_written_stays_and_is_not_asked_for_again() -> None:
@@ -151,3 +151,49 @@ def test_what_cannot_be_written_stays_and_is_not_asked_for_again() -> None:
     assert budget.held_bytes == 100 * MB
     assert not set(spilled) & set(budget.spill(1 * MB))
     budget.validate()
+
+
+def filed(task: int, file_bytes: int, loaded_bytes: int) -> Outcome:
+    """Return what came of a task whose result is in a file."""
+    return Outcome(task, 0.1, 0.1, file_bytes, loaded_bytes=loaded_bytes)
+
+
+def test_results_in_files_take_more_once_they_are_loaded() -> None:
+    """Here beside the file, which others may need; in another process by themselves."""
+    _, budget = make()
+    budget.hold(0, [filed(0, 5 * MB, 20 * MB), filed(1, 30 * MB, 100)], 0)
+    assert budget.held_bytes == 35 * MB
+    assert budget.here_bytes == 0
+    assert budget.bytes_of_large([0]) == 20 * MB
+    assert budget.bytes_of_large([1]) == 30 * MB
+    assert budget.bytes_to_load([0, 1]) == 20 * MB
+    budget.begin(1, 2 * MB, read=[0, 1], is_here=True)
+    assert budget.held_bytes == 55 * MB
+    assert budget.here_bytes == 22 * MB
+    assert budget.bytes_to_load([0, 1]) == 0
+    budget.end(1)
+    budget.validate()
+    # On disk is the file; it is the object that is read again.
+    assert budget.spill(LIMIT) == [0, 1]
+    assert budget.held_bytes == budget.here_bytes == 0
+    assert budget.bytes_to_load([0, 1]) == 50 * MB
+    budget.validate()
+
+
+def test_results_in_files_are_loaded_with_care_where_memory_is_short() -> None:
+    """It matters to no one where there is enough."""
+    _, budget = make()
+    budget.hold(0, [filed(0, 5 * MB, 20 * MB)], 0)
+    assert not budget.has_unread
+    budget.begin(2, LOW_WATER * LIMIT)
+    assert budget.has_unread
+
+
+def test_what_the_caller_keeps_is_beside_what_it_is_known_to_have() -> None:
+    """Files, and what workers take, are not in it."""
+    _, budget = make()
+    budget.hold(0, [filed(0, 30 * MB, 0), Outcome(1, 0.1, 0.1, 10 * MB)], 0)
+    budget.begin(2, 20 * MB)
+    budget.begin(1, 5 * MB, is_here=True)
+    budget.note_caller_growth(25 * MB)
+    assert budget.caller_grown_bytes == 10 * MB

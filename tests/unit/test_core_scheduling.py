@@ -821,3 +821,27 @@ def test_no_more_is_looked_at_than_fits(monkeypatch: pytest.MonkeyPatch) -> None
     n_turns = take_parts(200)
     # Some of them are there, and cost nothing.
     assert 0 < n_looks < 100 * n_turns
+
+
+@pytest.mark.parametrize("recalled", [{}, {0: seen(1e-3, 100, out_bytes=3e4)}])
+def test_results_that_are_large_as_objects(recalled: dict[int, Experience]) -> None:
+    """After a sample whose pickle is small no more are made than have room."""
+    limit_bytes = 10 * MB
+    limits = Limits(lanes=(INLINE, PROCESSES), memory_limit_bytes=limit_bytes)
+    core = Scheduling(bag(100), machine(1), limits, recalled=recalled)
+    actions = core.handle()
+    n_made = 0
+    while not core.is_finished and n_made < 12:
+        events: list[Event] = []
+        for run in only(Run, actions):
+            assert run.worker <= SIDE
+            room_bytes = limit_bytes - core.budget.held_bytes
+            assert len(run.tasks) * MB <= max(MB, room_bytes)
+            outcomes = [
+                Outcome(task, 1e-3, 1e-3, 3 * 10**4, held_bytes=MB)
+                for task in run.tasks
+            ]
+            n_made += len(outcomes)
+            events.append(BatchDone(run.worker, outcomes, gil_fraction=1.0))
+        actions = core.handle(*events)
+    assert core.budget.peak_bytes <= limit_bytes

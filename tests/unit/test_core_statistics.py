@@ -287,3 +287,34 @@ def test_a_later_run_is_told_what_this_one_has_seen() -> None:
     assert (seen.cpu_fraction, seen.gil_fraction) == (pytest.approx(0.5), 0.25)
     assert (seen.out_bytes, seen.peak_bytes) == (7, 8)
     assert StageStatistics().experience() is None
+
+
+def test_objects_are_larger_than_their_pickles() -> None:
+    """What is sent and what is held are two things; the one tells of the other."""
+    statistics = counted(Outcome(0, 0.1, 0.1, 30, held_bytes=900))
+    assert (statistics.out_bytes, statistics.held_bytes) == (30, 900)
+    # In the caller no more pickles are measured.
+    statistics.add([Outcome(1, 0.1, 0.1, held_bytes=1800)], Lane.INLINE)
+    assert statistics.held_bytes == 1350
+    assert statistics.out_bytes == pytest.approx(45)
+    workload = statistics.workload(1)
+    assert (workload.out_bytes, workload.held_bytes) == (pytest.approx(45), 1350)
+    assert statistics.measured_bytes == 1350
+    # A later run knows both, until it has measured its own.
+    seen = statistics.experience()
+    assert seen is not None
+    later = recalled(seen)
+    assert (later.out_bytes, later.held_bytes) == (pytest.approx(45), 1350)
+    later.add([Outcome(0, 0.1, 0.1, held_bytes=300)], Lane.INLINE)
+    assert later.held_bytes == 300
+    assert later.out_bytes == pytest.approx(10)
+
+
+def test_results_in_files_count_as_what_they_are_once_loaded() -> None:
+    """Objects as such, arrays as their data."""
+    statistics = counted(
+        Outcome(0, 0.1, 0.1, 100, loaded_bytes=500),
+        Outcome(1, 0.1, 0.1, 100, loaded_bytes=0),
+    )
+    assert statistics.out_bytes == 100
+    assert statistics.held_bytes == 300

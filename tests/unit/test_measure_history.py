@@ -24,6 +24,7 @@ SEEN = Experience(
     gil_fraction=None,
     in_bytes=10.5,
     out_bytes=1e6,
+    held_bytes=3e6,
     peak_bytes=0.0,
 )
 
@@ -116,6 +117,7 @@ def entry(**numbers: Any) -> dict[str, Any]:
         "gil_fraction": None,
         "in_bytes": 0.0,
         "out_bytes": 0.0,
+        "held_bytes": 0.0,
         "peak_bytes": 0.0,
     }
     return {**whole, **numbers}
