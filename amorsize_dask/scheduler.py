@@ -58,6 +58,7 @@ from amorsize_dask.lowering.lower import STORE_LANES
 from amorsize_dask.lowering.partitions import find_partitions, is_bag
 from amorsize_dask.measure.load import LoadWatch
 from amorsize_dask.measure.machine import leave_to_others, measure_machine
+from amorsize_dask.measure.rss import read_private_rss
 
 
 class AmorsizeScheduler:
@@ -219,10 +220,13 @@ class AmorsizeScheduler:
             See there; and `WorkerLostError` and `ClusterError`.
         """
         with observe(kwargs.get("callbacks")) as observers:
+            start_bytes = read_private_rss()
             tasks = self._lower(dsk, keys, observers, kwargs)
             # Data that was consumed must not be kept alive by the graph.
             del dsk
-            with self._recorded(tasks, kwargs, observers) as execution:
+            with self._recorded(
+                tasks, kwargs, observers, start_bytes=start_bytes
+            ) as execution:
                 execution.run()
             return nest(keys, execution.store.find)
 
@@ -273,11 +277,14 @@ class AmorsizeScheduler:
         self, dsk: Any, keys: list[Key], is_ordered: bool
     ) -> Generator[Any, None, None]:
         with observe(None) as observers:
+            start_bytes = read_private_rss()
             tasks = self._lower(dsk, keys, observers, {})
             del dsk
             delivery = Delivery(keys, tasks, is_ordered=is_ordered)
             with (
-                self._recorded(tasks, {}, observers, is_streamed=True) as execution,
+                self._recorded(
+                    tasks, {}, observers, is_streamed=True, start_bytes=start_bytes
+                ) as execution,
                 closing(execution.stream(delivery)) as values,
             ):
                 yield from values
@@ -388,8 +395,12 @@ class AmorsizeScheduler:
         *,
         is_streamed: bool = False,
         known: Mapping[int, Experience] = NOTHING_KNOWN,
+        start_bytes: int | None = None,
     ) -> Iterator[Execution]:
-        """Prepare the run of a graph, and keep a record of how it went."""
+        """Prepare the run of a graph, and keep a record of how it went.
+
+        `start_bytes` is what this process had before the graph was lowered.
+        """
         limits = self._limits_for(kwargs, is_observed=observers.has_posttask)
         n_warm = self._pool.n_idle
         may_boot = not n_warm and Lane.PROCESSES in limits.allowed_lanes
@@ -422,6 +433,10 @@ class AmorsizeScheduler:
                 modules=modules,
                 watches_memory=self._memory_limit is None,
                 connection=connection,
+                # By what the machine has left now, the graph has been paid for.
+                start_bytes=start_bytes
+                if isinstance(self._memory_limit, int)
+                else None,
             )
         start = perf_counter()
         error: BaseException | None = None

@@ -28,6 +28,7 @@ class MemoryMeter:
 
     def __init__(self) -> None:
         self._me = psutil.Process()
+        self._command = self._me.cmdline()
         self._is_open = True
         self.peak_bytes = 0
         self._thread = threading.Thread(target=self._look, daemon=True)
@@ -55,6 +56,9 @@ class MemoryMeter:
         n_bytes = 0
         for process in (self._me, *self._me.children(recursive=True)):
             with suppress(psutil.Error):
+                if process != self._me and process.cmdline() == self._command:
+                    # It is about to become another program, and has nothing of its own.
+                    continue
                 memory = process.memory_info()
                 n_bytes += memory.rss - memory.shared
         for path in Path("/dev/shm").glob("amorsize-*/*"):

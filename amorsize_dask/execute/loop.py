@@ -111,6 +111,8 @@ class Execution:
         Look now and then what the machine has left, and tell the core.
     connection : Connection, optional
         To the cluster that the core knows of.
+    start_bytes : int, optional
+        What this process had in the beginning; by default what it has now.
 
     Attributes
     ----------
@@ -140,9 +142,10 @@ class Execution:
         modules: Sequence[str] = (),
         watches_memory: bool = False,
         connection: Connection | None = None,
+        start_bytes: int | None = None,
     ) -> None:
         self.store = Store(tasks)
-        self._sizing = Sizing(tasks, self.store, scheduling.budget)
+        self._sizing = Sizing(tasks, self.store, scheduling.budget, start_bytes)
         self.decision_times: list[float] = []
         self.outlook_s: float | None = None
         self.n_workers: dict[Lane, int] = dict.fromkeys(Lane, 0)

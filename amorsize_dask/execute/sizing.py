@@ -45,7 +45,13 @@ TRIM_FRACTION = 0.05
 class Sizing:
     """Measures what results and samples of a run take, each no oftener than it pays."""
 
-    def __init__(self, tasks: TaskGraph, store: Store, budget: Budget) -> None:
+    def __init__(
+        self,
+        tasks: TaskGraph,
+        store: Store,
+        budget: Budget,
+        start_bytes: int | None = None,
+    ) -> None:
         self._tasks = tasks
         self._store = store
         self._budget = budget
@@ -54,7 +60,7 @@ class Sizing:
         self._weighed: set[int] = set()
         # How many times as large as its pickle a result is, by stage.
         self._ratios: dict[int, float] = {}
-        self._start_bytes = read_private_rss()
+        self._start_bytes = read_private_rss() if start_bytes is None else start_bytes
 
     def measure_results(self, result: BatchResult) -> None:
         """Note the sizes of results of this process, of which some are measured.
