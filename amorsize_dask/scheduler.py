@@ -57,7 +57,11 @@ from amorsize_dask.lowering.collector import collector_paused, graph_spared
 from amorsize_dask.lowering.lower import STORE_LANES
 from amorsize_dask.lowering.partitions import find_partitions, is_bag
 from amorsize_dask.measure.load import LoadWatch
-from amorsize_dask.measure.machine import leave_to_others, measure_machine
+from amorsize_dask.measure.machine import (
+    count_margin,
+    leave_to_others,
+    measure_machine,
+)
 from amorsize_dask.measure.rss import read_private_rss
 
 
@@ -75,8 +79,9 @@ class AmorsizeScheduler:
     memory_limit : str, int or float, optional
         What results and running tasks may take together: bytes, text such as
         ``"4 GB"``, a fraction of the available memory in (0, 1], or ``"auto"`` for all
-        of it. Results that have no room wait on disk until they are needed, and no
-        task is started that wouldn't fit, as long as another one is running.
+        of it but a tenth, or 256 MB if that is less. Results that have no room wait on
+        disk until they are needed, and no task is started that wouldn't fit, as long as
+        another one is running.
     lanes : sequence of str, optional
         Lanes that may be used: ``"inline"``, ``"threads"``, ``"processes"``,
         ``"cluster"``. With one lane all tasks run there, but for bookkeeping and for
@@ -410,6 +415,11 @@ class AmorsizeScheduler:
         if connection is not None:
             machine = with_cluster(machine, connection)
         limits = without_cluster(limits, machine)
+        margin_bytes = None
+        if self._memory_limit is None:
+            margin_bytes = count_margin(machine.memory_bytes)
+            memory_bytes = machine.memory_bytes - margin_bytes
+            machine = replace(machine, memory_bytes=memory_bytes)
         recollection = recollect(tasks) if _remembers() else NO_RECOLLECTION
         with collector_paused():
             scheduling = Scheduling(
@@ -431,7 +441,7 @@ class AmorsizeScheduler:
                 retries=check_retries_of(kwargs.get("retries", self._retries))[0],
                 timeout_s=self._timeout_s,
                 modules=modules,
-                watches_memory=self._memory_limit is None,
+                margin_bytes=margin_bytes,
                 connection=connection,
                 # By what the machine has left now, the graph has been paid for.
                 start_bytes=start_bytes

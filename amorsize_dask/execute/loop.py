@@ -107,8 +107,9 @@ class Execution:
         Seconds after which a task is ended that runs in a worker process.
     modules : sequence of str, optional
         What worker processes that are booted should import.
-    watches_memory : bool, optional
-        Look now and then what the machine has left, and tell the core.
+    margin_bytes : int, optional
+        Look now and then what the machine has left, and tell the core, less so many
+        bytes. By default no one looks.
     connection : Connection, optional
         To the cluster that the core knows of.
     start_bytes : int, optional
@@ -140,7 +141,7 @@ class Execution:
         retries: int = 0,
         timeout_s: float | None = None,
         modules: Sequence[str] = (),
-        watches_memory: bool = False,
+        margin_bytes: int | None = None,
         connection: Connection | None = None,
         start_bytes: int | None = None,
     ) -> None:
@@ -167,7 +168,7 @@ class Execution:
         self._flow: Flow | None = None
         self._memory = MemoryWatch(
             scheduling.budget,
-            is_on=watches_memory,
+            margin_bytes=margin_bytes,
             measure_growth=self._sizing.measure_growth,
         )
         self.processes = ProcessLane(

@@ -25,8 +25,9 @@ class MemoryWatch:
     ----------
     budget : Budget
         What is told of it.
-    is_on : bool
-        Whether the run goes by what is left; with a limit of the user's it doesn't.
+    margin_bytes : int or None
+        Of what is left the bytes that the run doesn't take. ``None``: it doesn't go by
+        what is left, since the user has set a limit.
     measure_growth : callable
         Returns the bytes that the caller has more than in the beginning.
     look : callable, optional
@@ -39,13 +40,13 @@ class MemoryWatch:
         self,
         budget: Budget,
         *,
-        is_on: bool,
+        margin_bytes: int | None,
         measure_growth: Callable[[], int],
         look: Callable[[], int] = available_memory,
         clock: Callable[[], float] = perf_counter,
     ) -> None:
         self._budget = budget
-        self._is_on = is_on
+        self._margin_bytes = margin_bytes
         self._measure_growth = measure_growth
         self._look = look
         self._clock = clock
@@ -57,7 +58,7 @@ class MemoryWatch:
         Others may give back what they have taken, or the caller what it keeps, and
         nothing else may be going on; ``None``: there is nothing to give back.
         """
-        is_lowered = self._is_on and self._budget.is_lowered
+        is_lowered = self._margin_bytes is not None and self._budget.is_lowered
         if not (is_lowered or self._budget.caller_grown_bytes):
             return None
         return max(0.0, self._next_s - self._clock())
@@ -75,7 +76,7 @@ class MemoryWatch:
         grown_bytes = self._measure_growth()
         if grown_bytes or self._budget.caller_grown_bytes:
             events.append(CallerGrown(grown_bytes))
-        if self._is_on:
+        if self._margin_bytes is not None:
             with suppress(OSError):
-                events.append(MemoryLeft(self._look()))
+                events.append(MemoryLeft(max(0, self._look() - self._margin_bytes)))
         return events

@@ -19,6 +19,15 @@ from amorsize_dask.measure.memory import available_memory
 
 T = TypeVar("T")
 
+#: Share of the memory that is left, and most bytes of it, that a run doesn't take by
+#: itself. The budget leaves a fifth of its limit for what grows with what is held, such
+#: as what allocators keep; this is for what doesn't: page tables, directory entries and
+#: file pages of the kernel, which count in a control group as well, and what Python
+#: allocates for its own needs. Smaller: at the limit of a group of some hundred MB the
+#: kernel finds nothing to give back, and kills; larger: memory lies idle.
+MARGIN_FRACTION = 0.1
+MARGIN_BYTES = 256_000_000
+
 #: Seconds for which what was read from files is taken to hold. Smaller: many short
 #: computes in a row read a dozen files each, which takes half a millisecond; larger: a
 #: run starts with memory that the one before it has taken meanwhile.
@@ -67,6 +76,11 @@ def measure_machine(costs: Costs | None = None) -> Machine:
         memory_bytes=memory_bytes,
         costs=_costs.get() if costs is None else costs,
     )
+
+
+def count_margin(memory_bytes: int) -> int:
+    """Return how much of what is left a run leaves untouched, if it is up to us."""
+    return int(min(MARGIN_FRACTION * memory_bytes, MARGIN_BYTES))
 
 
 def leave_to_others(machine: Machine, load: Load) -> Machine:

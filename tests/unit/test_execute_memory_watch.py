@@ -30,7 +30,7 @@ def make(*, is_on: bool, grown_bytes: int = 0) -> tuple[Clock, Budget, MemoryWat
     budget = Budget(GraphState(staged([0])), 1000, may_spill_wanted=True)
     watch = MemoryWatch(
         budget,
-        is_on=is_on,
+        margin_bytes=50 if is_on else None,
         measure_growth=lambda: grown_bytes,
         look=clock.look,
         clock=clock.read,
@@ -43,12 +43,12 @@ def test_looks_no_oftener_than_said() -> None:
     clock, _, watch = make(is_on=True)
     assert watch.take() == []
     clock.now_s += 1.01 * LOOK_S
-    assert watch.take() == [MemoryLeft(900)]
+    assert watch.take() == [MemoryLeft(850)]
     assert watch.take() == []
     clock.now_s += 0.9 * LOOK_S
     assert watch.take() == []
     clock.now_s += 10 * LOOK_S
-    assert watch.take() == [MemoryLeft(800)]
+    assert watch.take() == [MemoryLeft(750)]
     assert clock.left_bytes == 800
 
 
@@ -66,7 +66,7 @@ def test_looks_later_if_it_cannot_look_now() -> None:
 
     watch = MemoryWatch(
         budget,
-        is_on=True,
+        margin_bytes=50,
         measure_growth=lambda: 0,
         look=look,
         clock=clock.read,
@@ -75,7 +75,7 @@ def test_looks_later_if_it_cannot_look_now() -> None:
     assert watch.take() == []
     assert watch.take() == []
     clock.now_s += 1.01 * LOOK_S
-    assert watch.take() == [MemoryLeft(700)]
+    assert watch.take() == [MemoryLeft(650)]
 
 
 def test_wakes_only_for_what_may_come_back() -> None:
