@@ -33,7 +33,6 @@ class Fitting:
         cluster_budget: Budget | None = None,
     ) -> None:
         self._graph = graph
-        self._stage_of = graph.stage_of
         self._stages = stages
         self._budget = budget
         self._limits = limits
@@ -61,7 +60,7 @@ class Fitting:
             is_here=lane in CALLER_LANES,
         )
         if lane is Lane.CLUSTER and self._cluster_budget is not None:
-            n_items = sum(map(self._graph.n_items, tasks))
+            n_items = self._graph.count_items(tasks)
             own_bytes, each_bytes = self._bytes_on_cluster(stage)
             self._cluster_budget.begin(worker, own_bytes + n_items * each_bytes)
 
@@ -181,13 +180,10 @@ class Fitting:
 
     def _expect_bytes(self, tasks: list[int], stage: int, lane: Lane) -> float:
         """Return what a batch is expected to take; `stage` is -1 if it has several."""
-        n_items: dict[int, int] = {}
         if stage >= 0:
-            n_items[stage] = sum(map(self._graph.n_items, tasks))
+            n_items = {stage: self._graph.count_items(tasks)}
         else:
-            for task in tasks:
-                number = self._stage_of[task]
-                n_items[number] = n_items.get(number, 0) + self._graph.n_items(task)
+            n_items = self._graph.count_by_stage(tasks)
         most_bytes = total_bytes = 0.0
         for number, n in n_items.items():
             own_bytes, each_bytes = self._bytes_of(number, lane)

@@ -12,6 +12,7 @@ The tasks of a stage that are chains can be split in two, all at once.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from math import inf
@@ -113,21 +114,23 @@ class GraphState:
             # Parts are going to be added.
             self.dependencies = list(graph.dependencies)
             self.stage_of = list(graph.stage_of)
-        self.n_items_ready = [0] * graph.n_stages
-        self.ready = [ReadyTasks() for _ in range(graph.n_stages)]
-        self.ready_stages: set[int] = set()
-        self.n_ready = 0
         self.n_finished = 0
         self.n_in_flight = 0
         # Most have none.
         self._dependents: list[Sequence[int]] = [()] * n
         self._n_missing = [len(d) for d in graph.dependencies]
         self._state = bytearray(n)
+        first: list[list[int]] = [[] for _ in range(graph.n_stages)]
         for task, dependencies in enumerate(graph.dependencies):
             for dependency in dependencies:
                 self._add_dependent(dependency, task)
             if not dependencies:
-                self._make_ready(task)
+                self._state[task] = READY
+                first[self.stage_of[task]].append(task)
+        self.ready = [ReadyTasks(tasks) for tasks in first]
+        self.ready_stages = {stage for stage, tasks in enumerate(first) if tasks}
+        self.n_items_ready = [self.count_items(tasks) for tasks in first]
+        self.n_ready = sum(map(len, first))
         # How many unfinished tasks still need a value; a wanted one is needed by
         # the user as well.
         self._n_users = [len(d) for d in self._dependents]
@@ -144,6 +147,22 @@ class GraphState:
     def n_items(self, task: int) -> int:
         """Return the items that a task still has for itself."""
         return self._n_items[task]
+
+    def count_items(self, tasks: Sequence[int]) -> int:
+        """Return the items that some tasks still have for themselves."""
+        if not self.graph.n_items:
+            return len(tasks)
+        return sum(map(self._n_items.__getitem__, tasks))
+
+    def count_by_stage(self, tasks: Sequence[int]) -> Counter[int]:
+        """Return the same for each of their stages."""
+        stage_of = self.stage_of
+        if not self.graph.n_items:
+            return Counter(map(stage_of.__getitem__, tasks))
+        found: Counter[int] = Counter()
+        for task in tasks:
+            found[stage_of[task]] += self._n_items[task]
+        return found
 
     def has_finished(self, task: int) -> bool:
         """Whether a task is finished."""
@@ -170,16 +189,13 @@ class GraphState:
 
     def take(self, stage: int, n: int) -> list[int]:
         """Put up to `n` ready tasks of a stage in flight, lowest numbers first."""
-        ready, state, n_items = self.ready[stage], self._state, self._n_items
+        ready, state = self.ready[stage], self._state
         tasks = ready.take(n)
         if not ready:
             self.ready_stages.discard(stage)
         for task in tasks:
             state[task] = IN_FLIGHT
-        if self.graph.n_items:
-            self.n_items_ready[stage] -= sum(n_items[task] for task in tasks)
-        else:
-            self.n_items_ready[stage] -= len(tasks)
+        self.n_items_ready[stage] -= self.count_items(tasks)
         self.n_ready -= len(tasks)
         self.n_in_flight += len(tasks)
         return tasks

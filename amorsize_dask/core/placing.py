@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
@@ -105,12 +106,12 @@ class Placing:
         }
         self._lone_stages = lone_stages
         self._n_warm = n_warm
-        n_tasks = [0] * n_stages
-        for task, number in enumerate(graph.graph.stage_of):
-            n_tasks[number] += 1
-            self.stages[number].n_left += graph.n_items(task)
-        for stage, n in zip(self.stages, n_tasks, strict=True):
-            stage.n_items_a_task = stage.n_left / n if n else 1.0
+        n_tasks = Counter(graph.stage_of)
+        n_items = graph.count_by_stage(range(len(graph.graph)))
+        for number, stage in enumerate(self.stages):
+            stage.n_left = n_items[number]
+            if number in n_tasks:
+                stage.n_items_a_task = stage.n_left / n_tasks[number]
         for number, experience in recalled.items():
             if self._may_recall(number, experience):
                 self.stages[number].statistics.recall(experience)

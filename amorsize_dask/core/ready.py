@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from heapq import heappop, heappush, merge, nsmallest
 from itertools import islice
 
@@ -17,12 +17,17 @@ class ReadyTasks:
 
     Nearly all tasks become ready in the order of their numbers: those are a list, which
     costs the same however long it is. A heap has the others.
+
+    Parameters
+    ----------
+    tasks : iterable of int, optional
+        Those that are ready in the beginning, lowest first.
     """
 
     __slots__ = ("_in_order", "_others", "_start")
 
-    def __init__(self) -> None:
-        self._in_order: list[int] = []
+    def __init__(self, tasks: Iterable[int] = ()) -> None:
+        self._in_order = list(tasks)
         self._start = 0
         self._others: list[int] = []
 

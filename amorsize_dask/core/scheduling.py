@@ -261,23 +261,24 @@ class Scheduling:
         batch = self._workers.finish(event.worker, event.position)
         lane = self._lane_of(event.worker, batch)
         self._end_in_budgets(event.worker, lane, event.position)
-        n_items_of, stage_of = self._graph.n_items, self._stage_of
-        n_items = sum(map(n_items_of, batch))
-        touched = {stage_of[task] for task in batch}
+        stage_of, count_items = self._stage_of, self._graph.count_items
+        touched = set(map(stage_of.__getitem__, batch))
         is_watched = self._watch(batch, event)
         is_crowded = is_watched or self._feeding.is_crowded(event.worker, batch)
         finished = [outcome.task for outcome in event.outcomes]
         if event.is_partial:
             self._graph.put_back(sorted(set(batch).difference(finished)))
         dropped = self._graph.finish(finished)
-        self._feeding.last_tries.difference_update(finished)
+        if self._feeding.last_tries:
+            self._feeding.last_tries.difference_update(finished)
         for number in touched:
             stage = self.stages[number]
-            outcomes = event.outcomes
+            outcomes, done = event.outcomes, finished
             if len(touched) > 1:
                 outcomes = [out for out in outcomes if stage_of[out.task] == number]
+                done = [outcome.task for outcome in outcomes]
             if outcomes:
-                n_done = sum(n_items_of(outcome.task) for outcome in outcomes)
+                n_done = count_items(done)
                 stage.n_left -= n_done
                 stage.statistics.add(
                     outcomes,
@@ -305,7 +306,7 @@ class Scheduling:
                 stage.sampling = False
                 self._placing.note_watched(number)
             if event.in_bytes and batch:
-                stage.statistics.add_in_bytes(event.in_bytes / n_items)
+                stage.statistics.add_in_bytes(event.in_bytes / count_items(batch))
             if event.links and len(touched) == 1:
                 self._actions += self._placing.split(number, event.links)
             self._placing.look_again(number)
@@ -409,7 +410,7 @@ class Scheduling:
         if event.gil_fraction is not None and is_watched:
             statistics.watch(event.gil_fraction, event.cpu_fraction)
         statistics.add_glimpse(
-            event.seconds / sum(map(self._graph.n_items, batch)),
+            event.seconds / self._graph.count_items(batch),
             event.cpu_fraction,
             is_crowded=is_watched or self._feeding.is_crowded(SIDE, batch),
         )
@@ -421,8 +422,10 @@ class Scheduling:
 
         If there was a glimpse of it, that has told what there was to see.
         """
+        if event.gil_fraction is None:
+            return False
         seconds = sum(outcome.seconds for outcome in event.outcomes)
-        if event.gil_fraction is None or not seconds:
+        if not seconds:
             return False
         statistics = self.stages[self._stage_of[batch[0]]].statistics
         if statistics.has_glimpse:

@@ -203,7 +203,8 @@ class StageStatistics:
         """
         n = len(outcomes)
         n_items = n if n_items is None else n_items
-        seconds = sum(outcome.seconds for outcome in outcomes)
+        each_s = [outcome.seconds for outcome in outcomes]
+        seconds = sum(each_s)
         if self._recalled is not None:
             self._compare(self._recalled, outcomes, n_items, lane)
         self.n_finished += n
@@ -226,21 +227,21 @@ class StageStatistics:
         within = 0.0
         if n > 1:
             task_s = seconds / n
-            within = sum((out.seconds - task_s) ** 2 for out in outcomes) / (n * size)
+            within = sum([(s - task_s) ** 2 for s in each_s]) / (n * size)
         self._variance = (1 - weight) * (self._variance + weight * size * delta**2)
         self._variance += weight * within
-        measured = [out for out in outcomes if out.cpu_s is not None]
+        measured_s = [out.cpu_s for out in outcomes if out.cpu_s is not None]
         crowded_s = 0.0
-        if measured:
-            cpu_s = sum(out.cpu_s or 0.0 for out in measured)
+        if measured_s:
             self._n_items_cpu += n_items
             self._cpu_s += _weigh(n_items, self._n_items_cpu) * (
-                cpu_s / (len(measured) * size) - self._cpu_s
+                sum(measured_s) / (len(measured_s) * size) - self._cpu_s
             )
             if is_crowded:
                 crowded_s = sum(
-                    self._expect_crowded_s(out.seconds, out.cpu_s or 0.0)
-                    for out in measured
+                    self._expect_crowded_s(out.seconds, out.cpu_s)
+                    for out in outcomes
+                    if out.cpu_s is not None
                 )
         self._crowded_s += weight * (crowded_s / n_items - self._crowded_s)
 

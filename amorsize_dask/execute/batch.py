@@ -85,8 +85,10 @@ def run_batch(
         left, if that raised the peak of the process.
     """
     result = BatchResult()
-    pid = os.getpid()
-    outcomes, collected = result.outcomes, result.values
+    n_forks = _n_forks
+    collected = result.values
+    # Tasks that were timed together, and the seconds and CPU seconds of each.
+    timed: list[tuple[int, float, float]] = []
     peak_before, delay_before_s = read_peak_rss(), delay.read_s()
     start, cpu_start = perf_counter(), thread_time()
     n_done, n_together = 0, 1
@@ -99,12 +101,12 @@ def run_batch(
                 arguments = {key: values[key] for key in keys} if keys else {}
                 collected.append(node(arguments))
             except BaseException as error:
-                if os.getpid() != pid:
+                if _n_forks != n_forks:
                     _end_fork(error)
                 # Even KeyboardInterrupt and SystemExit: the loop raises them.
                 result.failure = (task, error)
                 break
-            if os.getpid() != pid:
+            if _n_forks != n_forks:
                 _end_fork(None)
         end, cpu_end = perf_counter(), thread_time()
         n = len(collected) - n_done
@@ -112,20 +114,35 @@ def run_batch(
             start, cpu_start = start + _left_out.seconds, cpu_start + _left_out.cpu_s
             _left_out.seconds = _left_out.cpu_s = 0.0
         if n:
-            share_s, cpu_share_s = (end - start) / n, (cpu_end - cpu_start) / n
-            outcomes += [Outcome(item[0], share_s, cpu_share_s) for item in group[:n]]
+            share_s = (end - start) / n
+            timed.append((n, share_s, (cpu_end - cpu_start) / n))
             n_together = _choose_n_together(n_together, share_s)
         if n < len(group):
             break
         n_done += n
         start, cpu_start = end, cpu_end
-    _add_delay(outcomes, delay.read_s() - delay_before_s)
+    outcomes = _make_outcomes(items, timed, delay.read_s() - delay_before_s)
     peak = read_peak_rss()
     if peak > peak_before and outcomes:
         # Results are still there and counted as such, and what was imported stays.
         passing = max(0, peak - read_rss())
         outcomes[-1] = outcomes[-1]._replace(peak_bytes=passing)
+    result.outcomes = outcomes
     return result
+
+
+#: How often this process or one that it came from has been forked.
+_n_forks = 0
+
+
+def _count_fork() -> None:
+    global _n_forks
+    _n_forks += 1
+
+
+if hasattr(os, "register_at_fork"):
+    # Asking for the process's number after each task would take longer.
+    os.register_at_fork(after_in_child=_count_fork)
 
 
 def _end_fork(error: BaseException | None) -> NoReturn:
@@ -159,13 +176,20 @@ def _choose_n_together(n: int, mean_s: float) -> int:
     return min(2 * n, MAX_TOGETHER)
 
 
-def _add_delay(outcomes: list[Outcome], delay_s: float) -> None:
-    """Count the time without a core as if the tasks had computed in it."""
-    lacking_s = sum(max(0.0, o.seconds - (o.cpu_s or 0.0)) for o in outcomes)
-    if not lacking_s or delay_s <= 0:
-        return
-    fraction = min(1.0, delay_s / lacking_s)
-    for i, outcome in enumerate(outcomes):
-        cpu_s = outcome.cpu_s or 0.0
-        more_s = fraction * max(0.0, outcome.seconds - cpu_s)
-        outcomes[i] = outcome._replace(cpu_s=cpu_s + more_s)
+def _make_outcomes(
+    items: Sequence[Item], timed: Sequence[tuple[int, float, float]], delay_s: float
+) -> list[Outcome]:
+    """Return the outcomes of tasks that were run.
+
+    The time without a core counts as if they had computed in it.
+    """
+    lacking_s = sum(n * max(0.0, seconds - cpu_s) for n, seconds, cpu_s in timed)
+    fraction = min(1.0, max(0.0, delay_s) / lacking_s) if lacking_s else 0.0
+    outcomes: list[Outcome] = []
+    for n, seconds, cpu_s in timed:
+        start = len(outcomes)
+        full_s = cpu_s + fraction * max(0.0, seconds - cpu_s)
+        outcomes += [
+            Outcome(task, seconds, full_s) for task, _, _ in items[start : start + n]
+        ]
+    return outcomes

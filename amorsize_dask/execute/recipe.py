@@ -9,7 +9,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import count
 from typing import Any, NamedTuple
 
@@ -68,6 +68,17 @@ class Recipe:
     steps: Sequence[Step]
     name: str
     cut: Cut | None = None
+    #: Whether all is one call of a constant, with the arguments as they are.
+    _is_plain: bool = field(init=False)
+
+    def __post_init__(self) -> None:
+        function, positional, keywords, _ = self.steps[0]
+        self._is_plain = (
+            len(self.steps) == len(self.constants) == 1
+            and function == 0
+            and [*positional] == [*range(1, 1 + self.n_arguments)]
+            and not keywords
+        )
 
     def __reduce__(self) -> tuple[Any, ...]:
         sender = _sending.sender
@@ -82,7 +93,7 @@ class Recipe:
             self.cut,
         )
 
-    def __call__(self, arguments: Sequence[Any], values: Mapping[Key, Any]) -> Any:
+    def run(self, arguments: Sequence[Any], values: Mapping[Key, Any]) -> Any:
         """Make the calls.
 
         Parameters
@@ -92,14 +103,13 @@ class Recipe:
         values : mapping of key to value
             Has the values of the keys among them.
         """
-        if len(self.steps) > 1:
+        if not self._is_plain:
             return _follow(self.steps, self._begin(arguments, values))
-        ((function, positional, keywords, _),) = self.steps
-        known = self._begin(arguments, values)
-        if keywords:
-            named = {name: known[i] for name, i in keywords.items()}
-            return known[function](*[known[i] for i in positional], **named)
-        return known[function](*[known[i] for i in positional])
+        if self.references:
+            arguments = list(arguments)
+            for i in self.references:
+                arguments[i] = values[arguments[i]]
+        return self.constants[0](*arguments)
 
     def start(
         self, arguments: Sequence[Any], values: Mapping[Key, Any]
@@ -248,7 +258,7 @@ class Piece:
 
     def __call__(self, values: Mapping[Key, Any]) -> Any:
         """Run the recipe; `values` has the values of the keys."""
-        return self.recipe(self.arguments, values)
+        return self.recipe.run(self.arguments, values)
 
     @property
     def n_items(self) -> int:

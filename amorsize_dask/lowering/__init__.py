@@ -57,12 +57,12 @@ def read(
 
 def read_fast(
     expression: Any, keys: Any, annotations: Annotations = NO_ANNOTATIONS
-) -> dict[Key, Any] | None:
+) -> Mapping[Key, Any] | None:
     """Return a graph that the keys can be lowered from, if there is a fast way to it.
 
     Returns
     -------
-    dict or None
+    mapping or None
         Pieces and Dask's nodes by key. ``None`` for anything but bags, delayed values
         and graphs of tuples, which only the general way can read.
     """

@@ -50,16 +50,17 @@ def shorten(
         Pieces, aliases and Dask's nodes by key: all that the wanted keys need. Keys in
         the middle of chains are gone.
     """
-    wanted = set(wanted)
+    kept = set(wanted)
     dsk = layers.merge()
     found = sort(layers, dsk)
     others = {key: _convert(key, value, dsk) for key, value in found.others.items()}
-    _cull(found, others, wanted)
+    if are_chained:
+        _cull(found, others, kept)
     computed = [group for group in found.groups if group.is_computed]
     nodes: dict[Key, Any] = dict(others)
     targets = _add_values(found.groups, nodes)
-    _resolve(computed, targets, wanted)
-    kept = wanted.union(*(node.dependencies for node in nodes.values()))
+    _resolve(computed, targets)
+    kept.update(*(node.dependencies for node in nodes.values()))
     if annotations:
         kept |= _find_borders(computed, annotations)
     inline_sources(computed, found.sources)
@@ -69,7 +70,8 @@ def shorten(
     for group in computed:
         pieces = make_pieces(group.name, group.links, len(group.keys))
         nodes.update(zip(group.keys, pieces, strict=True))
-        for piece in pieces if any(map(references, group.links)) else ():
+        has_keys = found.sources and any(map(references, group.links))
+        for piece in pieces if has_keys else ():
             kept.update(piece.dependencies)
     for key in kept & found.sources.keys():
         # What is asked for must not be the list that the collection keeps.
@@ -112,9 +114,7 @@ def _add_values(groups: Iterable[Group], nodes: dict[Key, Any]) -> dict[Key, Key
     return targets
 
 
-def _resolve(
-    groups: Iterable[Group], targets: Mapping[Key, Key], wanted: set[Key]
-) -> None:
+def _resolve(groups: Iterable[Group], targets: Mapping[Key, Key]) -> None:
     """Let tasks refer to the value itself where they refer to another name of it."""
     if not targets:
         return

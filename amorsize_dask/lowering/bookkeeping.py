@@ -124,18 +124,25 @@ class _Kinds:
         for function in (*MAKERS.values(), *COPIERS.values()):
             self._kinds[id(function)] = Kind.CONTAINER
         self._recipes: dict[int, Kind] = {}
+        # Functions that are at work whatever they are called with.
+        self._at_work: set[int] = set()
         self._split = look_up(_SPLIT)
 
     def find(self, tasks: list[int]) -> dict[int, Kind]:
         """Return the kinds of those of the tasks that may be bookkeeping."""
-        nodes, recipes = self._traversal.nodes, self._recipes
+        nodes, recipes, at_work = self._traversal.nodes, self._recipes, self._at_work
         kinds: dict[int, Kind] = {}
+        # Looking up a member takes longer than all else here.
+        work = Kind.WORK
         for task in tasks:
             node = nodes[task]
-            # Nearly all tasks are pieces of recipes that are known already.
-            known = recipes.get(id(node.recipe)) if type(node) is Piece else None
+            # Nearly all tasks do what others do of which it is known already.
+            if type(node) is Piece:
+                known = recipes.get(id(node.recipe))
+            else:
+                known = work if id(getattr(node, "func", None)) in at_work else None
             kind = self.of(task) if known is None else known
-            if kind is not Kind.WORK:
+            if kind is not work:
                 kinds[task] = kind
         return kinds
 
@@ -153,7 +160,10 @@ class _Kinds:
             return _combine(Kind.CONTAINER, map(self._of_argument, _fused(node)))
         if node.func is getitem and self._takes_piece(node):
             return Kind.PART
-        return self._of_node(node)
+        kind = self._of_node(node)
+        if node.func is not getitem and self._of_function(node.func) is Kind.WORK:
+            self._at_work.add(id(node.func))
+        return kind
 
     def _of_node(self, node: Task) -> Kind:
         function = node.func

@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import repeat
-from operator import is_
+from operator import is_, itemgetter
 from typing import Any
 
 from dask._task_spec import (
@@ -172,11 +172,14 @@ class Reader:
         if isinstance(first, GraphNode | TaskRef):
             return self._read_nodes(values)
         kind = type(first)
+        if kind in self._plain:
+            return self._make_leaf(values)
         if kind is tuple:
-            are_tasks = {bool(value) and callable(value[0]) for value in values}
-            if are_tasks == {True}:
+            heads = [value[0] for value in values if value]
+            are_called = set(map(callable, heads))
+            if are_called == {True} and len(heads) == n:
                 return self._read_tasks(values)
-            if True in are_tasks:
+            if True in are_called:
                 raise UnreadableError
         if kind in (int, float, str, tuple):
             if self._are_keys(values):
@@ -199,7 +202,7 @@ class Reader:
         lengths = set(map(len, values))
         if len(lengths) > 1 or max(lengths) > max(WIDE, len(values)):
             raise UnreadableError
-        functions, *arguments = zip(*values, strict=True)
+        functions, *arguments = _transpose(values)
         return Call(
             self._read_functions(functions),
             [self.read(argument) for argument in arguments],
@@ -244,7 +247,7 @@ class Reader:
         if len(lengths) > 1 or max(lengths) > max(WIDE, len(arguments)):
             raise UnreadableError
         found: list[Expression] = []
-        for column in zip(*arguments, strict=True):
+        for column in _transpose(arguments):
             first = column[0]
             if len(column) > 1 and all(map(is_, column, repeat(first))):
                 (shared,) = self._read_arguments([[first]])
@@ -271,7 +274,7 @@ class Reader:
             return self._make_leaf(values)
         if len(lengths) > 1 or (is_long and max(lengths) > max(WIDE, len(values))):
             raise UnreadableError
-        items = [self.read(column) for column in zip(*values, strict=True)]
+        items = [self.read(column) for column in _transpose(values)]
         if all(isinstance(item, Constant | Column) for item in items):
             return self._make_leaf(values)
         return Container(kind, items)
@@ -336,3 +339,12 @@ def _is_opaque(value: Any) -> bool:
     return isinstance(
         value, GraphNode | TaskRef | list | tuple | set | frozenset | dict
     ) or bool(getattr(value, "__dask_future__", False))
+
+
+def _transpose(rows: Sequence[Sequence[Any]]) -> Iterator[list[Any]]:
+    """Yield the columns of rows that are of one length.
+
+    With `zip` there would be an iterator for each row.
+    """
+    for i in range(len(rows[0])):
+        yield list(map(itemgetter(i), rows))

@@ -53,5 +53,5 @@ def nest(keys: Any, find: Callable[[Key], Any]) -> Any:
         Whatever `find` raises.
     """
     if isinstance(keys, list):
-        return tuple(nest(part, find) for part in keys)
+        return tuple([nest(k, find) if isinstance(k, list) else find(k) for k in keys])
     return find(keys)

@@ -42,8 +42,10 @@ class Layers:
     by_name: dict[str, Mapping[Key, Any]] = field(default_factory=dict)
     has_bags: bool = False
 
-    def merge(self) -> dict[Key, Any]:
-        """Return the tasks of all layers."""
+    def merge(self) -> Mapping[Key, Any]:
+        """Return the tasks of all layers, perhaps as one of them has them."""
+        if len(self.by_name) == 1:
+            return next(iter(self.by_name.values()))
         merged: dict[Key, Any] = {}
         for layer in self.by_name.values():
             merged.update(layer)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from itertools import pairwise
 from typing import Any
@@ -82,11 +82,8 @@ def lower(
     RuntimeError
         If keys depend on each other in a circle.
     """
-    flat = flatten(keys)
-    traversal = Traversal(dsk, flat)
-    resolution = resolve(
-        traversal, [traversal.number_of[key] for key in flat], may_rename=fuse
-    )
+    traversal = Traversal(dsk, flatten(keys))
+    resolution = resolve(traversal, traversal.wanted, may_rename=fuse)
     tasks = traversal.sequence
     if values := traversal.aliases.union(traversal.constants):
         tasks = [number for number in tasks if number not in values]
@@ -118,7 +115,8 @@ def _fuse(
         resolution.n_users,
         resolution.wanted,
     )
-    chain_of: dict[int, list[int]] = {}
+    # By the node that is its last so far.
+    chain_of: list[list[int]] = [[]] * len(needed)
     chains = []
     for task in tasks:
         found = needed[task]
@@ -158,11 +156,13 @@ def _assemble(
         if order is not None:
             chains, dependencies = _reorder(chains, dependencies, order)
             said = [said[task] for task in order]
-    targets = resolution.targets
-    known_as = [keys[name] for name in resolution.names]
-    constants = traversal.constants
-    # Other aliases lead to links inside of chains.
-    findable = constants.keys() | {chain[-1] for chain in chains}
+    targets, constants = resolution.targets, traversal.constants
+    known_as, findable = keys, set[int]()
+    ends = [chain[-1] for chain in chains]
+    if traversal.aliases:
+        known_as = [keys[name] for name in resolution.names]
+        # Other aliases lead to links inside of chains.
+        findable = {*constants, *ends}
     stages = find_stages(chains, keys, nodes, bookkeeping, said)
     names, caller_stages, n_items = (
         stages.names,
@@ -200,9 +200,7 @@ def _assemble(
             stage_of=stages.stage_of,
             n_stages=len(names),
             wanted=frozenset(
-                task
-                for task, chain in enumerate(chains)
-                if chain[-1] in resolution.wanted
+                [task for task, end in enumerate(ends) if end in resolution.wanted]
             ),
             caller_stages=caller_stages,
             n_items=n_items,
@@ -210,12 +208,9 @@ def _assemble(
             tail_stage=tail_stage,
             stage_lanes=stage_lanes,
         ),
-        keys=[known_as[chain[-1]] for chain in chains],
+        keys=[known_as[end] for end in ends],
         nodes=tasks,
-        arguments=[
-            [known_as[i] for i in inputs] if inputs else ()
-            for inputs in (_find_inputs(resolution, chain) for chain in chains)
-        ],
+        arguments=_find_arguments(resolution, chains, known_as),
         constants={known_as[i]: value for i, value in constants.items()},
         aliases={
             keys[number]: known_as[targets[number]]
@@ -233,6 +228,8 @@ def _assemble(
 
 def _find_splittable(stage_of: Sequence[int], nodes: Sequence[Node]) -> list[int]:
     """Return the stages of which all tasks are chains that can be split."""
+    if Chain not in map(type, nodes):
+        return []
     kinds: dict[int, bool] = {}
     for stage, node in zip(stage_of, nodes, strict=True):
         can_be_split = type(node) is Chain and len(node.nodes) <= MAX_LINKS
@@ -246,7 +243,7 @@ def _count(chains: list[list[int]], nodes: Sequence[GraphNode | Piece]) -> list[
     can_be_cut = False
     for task, chain in enumerate(chains):
         node = nodes[chain[0]]
-        if len(chain) == 1 and type(node) is Piece and node.recipe.cut is not None:
+        if type(node) is Piece and node.recipe.cut is not None and len(chain) == 1:
             n_items[task] = max(1, node.n_items)
             can_be_cut |= n_items[task] > 1
     return n_items if can_be_cut else []
@@ -254,14 +251,17 @@ def _count(chains: list[list[int]], nodes: Sequence[GraphNode | Piece]) -> list[
 
 def _order(
     chains: list[list[int]], resolution: Resolution, bookkeeping: AbstractSet[int]
-) -> tuple[list[list[int]], list[list[int]]]:
+) -> tuple[list[list[int]], Sequence[Sequence[int]]]:
     """Return the chains by priority, and for each those that it depends on."""
-    position = {chain[-1]: i for i, chain in enumerate(chains)}
-    dependencies = [[position[i] for i in resolution.needed[c[0]]] for c in chains]
+    position = [0] * len(resolution.needed)
+    for i, chain in enumerate(chains):
+        position[chain[-1]] = i
+    needed_by = [resolution.needed[chain[0]] for chain in chains]
+    dependencies = [[position[i] for i in n] if n else () for n in needed_by]
     order = prioritize(dependencies)
     parts = [
         i
-        for i, chain in enumerate(chains)
+        for i, chain in enumerate(chains if bookkeeping else ())
         if chain[0] in bookkeeping and len(dependencies[i]) == 1
     ]
     if parts:
@@ -272,25 +272,40 @@ def _order(
 
 
 def _reorder(
-    chains: list[list[int]], dependencies: list[list[int]], order: list[int]
-) -> tuple[list[list[int]], list[list[int]]]:
-    rank = {task: i for i, task in enumerate(order)}
+    chains: list[list[int]],
+    dependencies: Sequence[Sequence[int]],
+    order: Sequence[int],
+) -> tuple[list[list[int]], Sequence[Sequence[int]]]:
+    rank = [0] * len(order)
+    for i, task in enumerate(order):
+        rank[task] = i
     return (
         [chains[task] for task in order],
         [[rank[i] for i in dependencies[task]] for task in order],
     )
 
 
-def _find_inputs(resolution: Resolution, chain: list[int]) -> Collection[int]:
-    """Return whose values a chain needs from outside."""
-    inputs = resolution.inputs[chain[0]]
-    if len(chain) == 1:
-        return inputs
-    found = dict.fromkeys(inputs)
+def _find_arguments(
+    resolution: Resolution, chains: list[list[int]], known_as: Sequence[Key]
+) -> list[Sequence[Key]]:
+    """Return for each chain the keys of what it needs from outside."""
+    inputs = resolution.inputs
+    found: list[Sequence[Key]] = []
+    for chain in chains:
+        needed = inputs[chain[0]]
+        if len(chain) > 1:
+            needed = _find_inputs(resolution, chain)
+        found.append([known_as[i] for i in needed] if needed else ())
+    return found
+
+
+def _find_inputs(resolution: Resolution, chain: list[int]) -> Sequence[int]:
+    """Return whose values the links of a chain need from outside."""
+    found = dict.fromkeys(resolution.inputs[chain[0]])
     for before, link in pairwise(chain):
         if len(resolution.inputs[link]) > 1:
             found |= dict.fromkeys(i for i in resolution.inputs[link] if i != before)
-    return found
+    return list(found)
 
 
 def _make_nodes(
@@ -299,17 +314,20 @@ def _make_nodes(
     """Return what runs each chain, looking up values by the keys they go by."""
     keys, nodes, dependencies = traversal.keys, traversal.nodes, traversal.dependencies
     names, targets = resolution.names, resolution.targets
-    gone = {i for i, target in enumerate(targets) if names[target] != i}
+    gone: set[int] = set()
+    if traversal.aliases:
+        gone = {i for i, target in enumerate(targets) if names[target] != i}
 
-    def find(number: int) -> GraphNode | Piece:
+    def rename(number: int) -> GraphNode | Piece:
         node = nodes[number]
-        if not gone or gone.isdisjoint(dependencies[number]):
+        if gone.isdisjoint(dependencies[number]):
             return node
         subs: dict[Any, Any] = {
             keys[i]: keys[names[targets[i]]] for i in dependencies[number] if i in gone
         }
         return node.substitute(subs)
 
+    find = rename if gone else nodes.__getitem__
     unfuser = Unfuser()
     made: list[Node] = []
     for chain in chains:

@@ -8,11 +8,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from dask._task_spec import GraphNode
-from dask.utils import funcname, key_split
+from dask.utils import apply, funcname, key_split
 
 from amorsize_dask.execute.node import Key
 from amorsize_dask.execute.recipe import Piece
 from amorsize_dask.lowering.functions import function_of
+from amorsize_dask.lowering.traversal import RUN_FUSED
 
 #: Stages above which names are no longer looked at, since they seem to be the tasks'
 #: own, such as a file's name for each. Smaller: large queries lose stages that differ;
@@ -89,23 +90,20 @@ def _sort(
 ) -> Stages:
     numbers: dict[tuple[Any, bool, int], int] = {}
     stage_of: list[int] = []
-    last: Any = None
+    before: Any = None
+    stage = -1
     for links, kind in zip(tasks, kinds, strict=True):
-        first = nodes[links[0]]
-        if len(links) == 1 and type(first) is Piece:
-            # Pieces of one recipe stand together, mostly.
-            place = id(first.recipe), links[0] in bookkeeping, kind
-            if place == last:
-                stage_of.append(stage_of[-1])
-                continue
-            last = place
-        else:
-            last = None
-        made: Any = steps.number(keys[links[0]], nodes[links[0]])
-        if len(links) > 1:
-            made = made, *(steps.number(keys[i], nodes[i]) for i in links[1:])
-        alike = made, links[0] in bookkeeping, kind
-        stage_of.append(numbers.setdefault(alike, len(numbers)))
+        first = links[0]
+        node, is_book = nodes[first], first in bookkeeping
+        recipe = node.recipe if type(node) is Piece and len(links) == 1 else None
+        # Pieces of one recipe stand together, mostly.
+        if recipe is None or before != (recipe, is_book, kind):
+            made: Any = steps.number(keys[first], node)
+            if len(links) > 1:
+                made = made, *(steps.number(keys[i], nodes[i]) for i in links[1:])
+            stage = numbers.setdefault((made, is_book, kind), len(numbers))
+            before = recipe, is_book, kind
+        stage_of.append(stage)
     return Stages(
         stage_of,
         [_name(made, steps.names) for made, _, _ in numbers],
@@ -148,7 +146,12 @@ class _Steps:
         if type(node) is Piece:
             place: Any = id(node.recipe)
         else:
-            place = head, id(getattr(node, "func", None))
+            function = getattr(node, "func", None)
+            place = head, id(function)
+            if function is not RUN_FUSED and function is not apply:
+                # Their arguments don't tell what they call. Each delayed value has a
+                # key of its own.
+                place = self._by_name and key_split(head), id(function)
         number = self._known.get(place)
         if number is None:
             number = self._known[place] = self._find(head, node)

@@ -47,6 +47,8 @@ class Traversal:
         once, in the order in which its arguments name them.
     number_of : dict of key to int
         The number of each key.
+    wanted : range
+        The numbers of what the user asked for, in that order, each once.
     aliases : set of int
         The nodes that are aliases.
     constants : dict of int to object
@@ -66,31 +68,31 @@ class Traversal:
     """
 
     def __init__(self, dsk: Mapping[Key, Any], wanted: Iterable[Key]) -> None:
-        self.keys: list[Key] = []
+        self.keys: list[Key] = list(dict.fromkeys(wanted))
+        n = len(self.keys)
+        self.wanted = range(n)
         self.nodes: list[GraphNode | Piece] = []
-        self.dependencies: list[Sequence[int]] = []
-        self.number_of: dict[Key, int] = {}
+        self.dependencies: list[Sequence[int]] = [()] * n
+        self.number_of: dict[Key, int] = dict(zip(self.keys, range(n), strict=True))
         self.aliases: set[int] = set()
         self.constants: dict[int, Any] = {}
         self.sequence: list[int] = []
         self._dsk = dsk
-        self._state = bytearray()
-        roots = []
-        for key in wanted:
-            if key not in self.number_of:
-                number = self._find(key)
-                if number is None:
-                    raise KeyError(key)
-                roots.append(number)
-        self._descend(roots)
+        self._state = bytearray(n)
+        for number in self.wanted:
+            key = self.keys[number]
+            node = self._read(key, number)
+            if node is None:
+                raise KeyError(key)
+            self.nodes.append(node)
+        self._descend(self.wanted)
 
-    def _find(self, key: Key) -> int | None:
-        """Give the node of a new key a number; ``None`` if the graph has none."""
+    def _read(self, key: Key, number: int) -> GraphNode | Piece | None:
+        """Return the node of a key, whose number this is; ``None`` if there is none."""
         try:
-            node = self._dsk[key]
+            node: Any = self._dsk[key]
         except KeyError:
             return None
-        number = len(self.keys)
         kind = type(node)
         if kind is not Piece and (kind is not Task or node.func is RENAME):
             node = _normalize(key, node, self._dsk)
@@ -100,6 +102,15 @@ class Traversal:
                 self.aliases.add(number)
             elif isinstance(node, DataNode):
                 self.constants[number] = node.value
+        found: GraphNode | Piece = node
+        return found
+
+    def _find(self, key: Key) -> int | None:
+        """Give the node of a new key a number; ``None`` if the graph has none."""
+        number = len(self.keys)
+        node = self._read(key, number)
+        if node is None:
+            return None
         self.number_of[key] = number
         self.keys.append(key)
         self.nodes.append(node)
@@ -107,10 +118,10 @@ class Traversal:
         self._state.append(NEW)
         return number
 
-    def _descend(self, roots: list[int]) -> None:
+    def _descend(self, roots: Sequence[int]) -> None:
         nodes, dependencies, state = self.nodes, self.dependencies, self._state
         number_of, sequence = self.number_of, self.sequence
-        stack = roots[::-1]
+        stack = [*reversed(roots)]
         while stack:
             number = stack[-1]
             if state[number] or not nodes[number].dependencies:
@@ -182,11 +193,7 @@ def _in_order(node: GraphNode | Piece) -> Iterable[Key]:
 
 
 def _collect(node: Any, found: dict[Key, None]) -> None:
-    if isinstance(node, TaskRef):
-        found[node.key] = None
-    elif isinstance(node, Alias):
-        found[node.target] = None
-    elif isinstance(node, Task):
+    if isinstance(node, Task):
         arguments: Sequence[Any] = node.args
         if node.func is RUN_FUSED:
             # The tasks inside name what they need in their order, which the other
@@ -200,3 +207,7 @@ def _collect(node: Any, found: dict[Key, None]) -> None:
         for argument in node.kwargs.values():
             if isinstance(argument, GraphNode | TaskRef):
                 _collect(argument, found)
+    elif isinstance(node, TaskRef):
+        found[node.key] = None
+    elif isinstance(node, Alias):
+        found[node.target] = None

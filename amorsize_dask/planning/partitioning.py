@@ -67,7 +67,7 @@ class _Chain:
     def __call__(self, items: Any) -> Any:
         arguments = list(self._arguments)
         arguments[self._source] = items
-        return self._recipe(arguments, {})
+        return self._recipe.run(arguments, {})
 
 
 def _is_elementwise(recipe: Recipe) -> bool:
