@@ -163,13 +163,15 @@ class Call:
 
 def find_leaves(node: Node) -> Iterator[Node]:
     """Yield the nodes that one is made of, down to those made of no others."""
-    if isinstance(node, Chain | Subgraph):
-        for inner in node.nodes:
-            yield from find_leaves(inner)
-    elif isinstance(node, Call):
-        yield from find_leaves(node.body)
-    else:
-        yield node
+    waiting = [node]
+    while waiting:
+        one = waiting.pop()
+        if type(one) is Chain or type(one) is Subgraph:
+            waiting += reversed(one.nodes)
+        elif type(one) is Call:
+            waiting.append(one.body)
+        else:
+            yield one
 
 
 def _note(error: BaseException, key: Key, last: Key) -> None:

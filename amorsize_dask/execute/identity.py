@@ -73,7 +73,9 @@ def find_lone_stages(tasks: TaskGraph) -> frozenset[int]:
         number
         for number, task in firsts.items()
         if number not in tasks.graph.caller_stages
-        and any(map(seeds_globally, _functions(tasks.nodes[task])))
+        and any(
+            map(seeds_globally, _by_identity(_functions(tasks.nodes[task])).values())
+        )
     )
 
 
@@ -89,7 +91,17 @@ def _needed(tasks: TaskGraph, task: int, own: dict[int, str]) -> set[str]:
 
 
 def _join(functions: Iterable[Any]) -> str:
-    return ",".join(map(fingerprint_function, functions))
+    called = list(functions)
+    known = {
+        function_id: fingerprint_function(function)
+        for function_id, function in _by_identity(called).items()
+    }
+    return ",".join([known[id(function)] for function in called])
+
+
+def _by_identity(functions: Iterable[Any]) -> dict[int, Any]:
+    """Return functions by identity: a chain may call one of them a thousand times."""
+    return {id(function): function for function in functions}
 
 
 def _digest(own: str, needed: list[str]) -> str:

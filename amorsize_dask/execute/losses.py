@@ -28,6 +28,10 @@ class Losses:
         self._stories: dict[int, list[str]] = {}
         self._kills = OomKills()
 
+    def begin(self) -> None:
+        """Take note that there are workers from now on."""
+        self._kills.begin()
+
     def note(
         self, number: int, worker: ProcessWorker, ending: str, tasks: list[int]
     ) -> tuple[bool, int]:

@@ -38,12 +38,9 @@ def find_modules(tasks: TaskGraph) -> list[str]:
         Names, sorted. What is missing here a worker imports when it unpickles a task.
     """
     step = max(1, len(tasks.nodes) // N_LOOKED)
-    found = {
-        name
-        for node in tasks.nodes[::step]
-        for part in _parts(node)
-        for name in _modules(part)
-    }
+    # Those of a chain may all be the same.
+    parts = {id(p): p for node in tasks.nodes[::step] for p in _parts(node)}
+    found = {name for part in parts.values() for name in _modules(part)}
     return sorted(found - {"__main__", SPAWNED_MAIN, "builtins"})
 
 

@@ -117,6 +117,7 @@ class ProcessLane:
 
     def start(self, numbers: tuple[int, ...]) -> list[Event]:
         """Take workers from the pool, and boot those that it hasn't."""
+        self._losses.begin()
         warm = self._pool.take(len(numbers))
         try:
             cold = self._pool.boot(len(numbers) - len(warm), of_dask(self._modules))

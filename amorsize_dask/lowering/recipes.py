@@ -177,10 +177,7 @@ class _Compiler:
         self._numbers: dict[int, int] = {}
         self._previous: Any = None
         self._sources: set[int] = set()
-        self._elementwise = {id(look_up(n)): at for n, at in _ELEMENTWISE.items()}
-        self._gathering = {id(look_up(name)) for name in _GATHERING} - {id(None)}
-        self._calling = {id(look_up(name)) for name in _CALLING} - {id(None)}
-        self._harmless = {id(look_up(name)) for name in _HARMLESS}
+        self._harmless = _identify(_HARMLESS)
 
     def compile(self, link: Expression) -> None:
         """Add what a link needs."""
@@ -229,6 +226,13 @@ class _Compiler:
 
     def find_cut(self) -> Cut | None:
         """Return where the steps can be cut, if they can."""
+        if not self._sources:
+            return None
+        elementwise = {
+            id(function): at
+            for name, at in _ELEMENTWISE.items()
+            if (function := look_up(name)) is not None
+        }
         place: Any = None
         source: int | None = None
         last = 0
@@ -238,7 +242,7 @@ class _Compiler:
                 return None
             if called is repeat:
                 continue
-            at = self._elementwise.get(id(called))
+            at = elementwise.get(id(called))
             if at is None or keywords or at >= len(positional):
                 break
             taken = positional[at]
@@ -258,17 +262,18 @@ class _Compiler:
 
     def _is_gathered(self, start: int, place: Any) -> bool:
         """Whether the steps from `start` on gather what is found at a place."""
+        gathering, calling = _identify(_GATHERING), _identify(_CALLING)
         for number, (function, positional, keywords) in enumerate(self._steps):
             if number < start:
                 continue
             called = self._find_constant(function)
-            if id(called) in self._calling and positional:
+            if id(called) in calling and positional:
                 called = self._find_constant(positional[0])
                 positional = positional[1:]
             if keywords or not positional or positional[0] != place:
                 return False
             is_in_list = called is MAKERS[list] and len(positional) == 1
-            if id(called) not in self._gathering and not is_in_list:
+            if id(called) not in gathering and not is_in_list:
                 return False
             place = ("step", number)
         return True
@@ -344,6 +349,11 @@ class _Compiler:
         if number == len(self.constants):
             self.constants.append(value)
         return ("constant", number)
+
+
+def _identify(names: Sequence[str]) -> set[int]:
+    """Return the identities of those functions of these names that there are."""
+    return {id(look_up(name)) for name in names} - {id(None)}
 
 
 def _stand_in(constants: Sequence[Any]) -> tuple[Any, ...]:

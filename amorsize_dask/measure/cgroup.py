@@ -92,7 +92,7 @@ def _lineage(mount: Path, path: str) -> Iterator[Path]:
         yield mount.joinpath(*parts[:n])
 
 
-def read_lines(path: Path) -> list[str]:
+def read_lines(path: Path | str) -> list[str]:
     """Return the first `MAX_BYTES` of a file as lines; none if it can't be read."""
     try:
         # Half the price of `open`, and a look at the machine reads a dozen files.
@@ -105,7 +105,7 @@ def read_lines(path: Path) -> list[str]:
         return []
 
 
-def read_number(path: Path) -> int | None:
+def read_number(path: Path | str) -> int | None:
     """Return the number in a file; ``None`` if there is none, as for "max"."""
     try:
         return int(read_lines(path)[0])
@@ -113,7 +113,7 @@ def read_number(path: Path) -> int | None:
         return None
 
 
-def read_table(path: Path) -> dict[str, int]:
+def read_table(path: Path | str) -> dict[str, int]:
     """Return a file of names and numbers, such as ``memory.stat``."""
     table = {}
     for line in read_lines(path):

@@ -129,12 +129,14 @@ def _read_quota(folder: Path, is_v2: bool) -> float | None:
     """Return the number of cores that a group grants, > 0; ``None``: no limit."""
     if is_v2:
         # "150000 100000", or "max 100000"; the root group has no such file.
-        words = " ".join(read_lines(folder / "cpu.max")[:1]).split()
+        words = " ".join(read_lines(f"{folder}/cpu.max")[:1]).split()
         if len(words) != 2 or not all(word.isdecimal() for word in words):
             return None
         quota, period = map(int, words)
     else:
         # Without a limit the quota is -1.
-        quota = read_number(folder / "cpu.cfs_quota_us") or 0
-        period = read_number(folder / "cpu.cfs_period_us") or 0
+        quota = read_number(f"{folder}/cpu.cfs_quota_us") or 0
+        if quota <= 0:
+            return None
+        period = read_number(f"{folder}/cpu.cfs_period_us") or 0
     return quota / period if quota > 0 and period > 0 else None

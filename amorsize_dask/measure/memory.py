@@ -88,17 +88,17 @@ def _find_in_groups(root: Path) -> list[MemoryLimit]:
     groups = find_groups("memory", root)
     for i, (folder, is_v2) in enumerate(groups):
         of_limits, of_usage = V2_FILES if is_v2 else V1_FILES
-        bounds = [read_number(folder / name) for name in of_limits]
+        bounds = [read_number(f"{folder}/{name}") for name in of_limits]
         if not is_v2 and groups[i + 1 :][:1] != ((folder.parent, False),):
             # Of the outermost group that can be seen, version 1 says what those allow
             # that can't be: in a container, the pod that it is a part of.
-            table = read_table(folder / "memory.stat")
+            table = read_table(f"{folder}/memory.stat")
             bounds.append(table.get("hierarchical_memory_limit"))
         known = [n for n in bounds if n is not None and n < NO_LIMIT_BYTES]
         if not known:
             continue
         # Read only where there is a limit: the kernel adds up all cores for it.
-        used = read_number(folder / of_usage) or 0
+        used = read_number(f"{folder}/{of_usage}") or 0
         left = min(known) - max(0, used - _read_reclaimable(folder, is_v2))
         limits.append(MemoryLimit(f"cgroup {folder}", left))
     return limits
@@ -106,7 +106,7 @@ def _find_in_groups(root: Path) -> list[MemoryLimit]:
 
 def _read_reclaimable(folder: Path, is_v2: bool) -> int:
     """Return the bytes of page cache that a group counts as used and would give up."""
-    table = read_table(folder / "memory.stat")
+    table = read_table(f"{folder}/memory.stat")
     inactive = table.get("inactive_file", 0)
     # Usage contains that of the groups below, and so must this. In version 1 it has a
     # name of its own.

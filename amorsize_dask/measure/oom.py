@@ -35,16 +35,21 @@ def count_oom_kills(root: Path = Path("/")) -> int | None:
 
 
 class OomKills:
-    """Counts the processes that are ended because memory runs out, from now on."""
+    """Counts the processes that are ended because memory runs out."""
 
     def __init__(self, root: Path = Path("/")) -> None:
         self._root = root
-        self._n_known = count_oom_kills(root)
+        self._n_known: int | None = None
+
+    def begin(self) -> None:
+        """Count from now on, if that hasn't been said before."""
+        if self._n_known is None:
+            self._n_known = count_oom_kills(self._root)
 
     def take(self) -> bool:
         """Whether there was one more than was known of; of several one at a time.
 
-        Where no one counts there was none.
+        Where no one counts, or before the beginning, there was none.
         """
         n = count_oom_kills(self._root)
         if n is None or self._n_known is None or n <= self._n_known:

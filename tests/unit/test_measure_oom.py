@@ -47,6 +47,7 @@ def test_who_counts(
 def test_each_is_taken_once(tmp_path: Path) -> None:
     """Those before don't count, and those at once are counted one after the other."""
     kills = OomKills(write_tree(tmp_path, V2))
+    kills.begin()
     assert not kills.take()
     events = tmp_path / "sys/fs/cgroup/job/memory.events"
     events.write_text("oom_kill 6\n")
@@ -56,6 +57,18 @@ def test_each_is_taken_once(tmp_path: Path) -> None:
 def test_where_no_one_counts(tmp_path: Path) -> None:
     """There is nothing to take, also if someone begins to count."""
     kills = OomKills(tmp_path)
+    kills.begin()
     assert not kills.take()
     write_tree(tmp_path, V2)
     assert not kills.take()
+
+
+def test_the_beginning_is_the_first_one(tmp_path: Path) -> None:
+    """Before it nothing is counted, and a second one forgets nothing."""
+    kills = OomKills(write_tree(tmp_path, V2))
+    assert not kills.take()
+    kills.begin()
+    events = tmp_path / "sys/fs/cgroup/job/memory.events"
+    events.write_text("oom_kill 5\n")
+    kills.begin()
+    assert kills.take()
