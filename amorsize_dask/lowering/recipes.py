@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from itertools import repeat
 from typing import Any
@@ -11,7 +11,7 @@ from typing import Any
 from dask._task_spec import Alias, GraphNode, Task, TaskRef
 from dask.utils import funcname
 
-from amorsize_dask.execute import stand_ins
+from amorsize_dask.execute import grouping, stand_ins
 from amorsize_dask.execute.recipe import COPIERS, MAKERS, Cut, Piece, Recipe, Step
 from amorsize_dask.lowering.columns import (
     Call,
@@ -82,8 +82,15 @@ _GATHERING = (
 #: What calls a function, its first argument, with its second.
 _CALLING = ("dask.bag.core:empty_safe_apply", "dask.bag.core:empty_safe_aggregate")
 
-#: Functions of `dask.bag.core` that others stand in for.
-_STOOD_IN = ("reify", "empty_safe_apply", "empty_safe_aggregate", "finalize")
+#: Functions of `dask.bag.core`, and those that stand in for them.
+_STAND_INS: dict[str, Callable[..., Any]] = {
+    "reify": stand_ins.reify,
+    "empty_safe_apply": stand_ins.empty_safe_apply,
+    "empty_safe_aggregate": stand_ins.empty_safe_aggregate,
+    "finalize": stand_ins.finalize,
+    "partition": grouping.partition,
+    "collect": grouping.collect,
+}
 
 
 def make_pieces(name: str, links: Sequence[Expression], n: int) -> list[Piece]:
@@ -357,13 +364,28 @@ def _identify(names: Sequence[str]) -> set[int]:
 
 
 def _stand_in(constants: Sequence[Any]) -> tuple[Any, ...]:
-    """Put functions that need no Dask in the place of Dask's own."""
+    """Put functions that cost less, or need no Dask, in the place of Dask's own."""
     own = {
-        id(found): getattr(stand_ins, name)
-        for name in _STOOD_IN
+        id(found): stand_in
+        for name, stand_in in _STAND_INS.items()
         if (found := look_up(f"dask.bag.core:{name}")) is not None
     }
-    return tuple(own.get(id(constant), constant) for constant in constants)
+    return tuple(own.get(id(c)) or _stand_in_for_hash(c) for c in constants)
+
+
+def _stand_in_for_hash(constant: Any) -> Any:
+    """Return what pairs items with the hash of their group, if that is what it is."""
+    if type(constant) is not partial or constant.args:
+        return constant
+    if constant.func is not look_up("dask.bag.chunk:groupby_tasks_group_hash"):
+        return constant
+    defaults = look_up("dask.bag.core:groupby_tasks.__defaults__") or ()
+    match constant.keywords:
+        case {"hash": hashed, "grouper": grouper} if any(
+            hashed is default for default in defaults
+        ):
+            return partial(grouping.pair_with_hash, grouper=grouper)
+    return constant
 
 
 def _simplify(call: Call) -> Call:
