@@ -11,7 +11,13 @@ import pytest
 from amorsize_dask.core.model import Costs
 from amorsize_dask.measure import machine
 from amorsize_dask.measure.costs import save_costs
-from amorsize_dask.measure.machine import FRESH_S, Remembered, measure_machine
+from amorsize_dask.measure.machine import (
+    FRESH_S,
+    MARGIN_BYTES,
+    Remembered,
+    count_margin,
+    measure_machine,
+)
 
 
 @pytest.fixture
@@ -100,3 +106,12 @@ def test_looks_only_when_what_it_saw_is_old() -> None:
     now += 0.02 * FRESH_S
     assert remembered.get() == 2
     assert n_looks == 2
+
+
+@pytest.mark.parametrize(
+    ("left_bytes", "margin_bytes"),
+    [(600 * 10**6, 60 * 10**6), (64 * 10**9, MARGIN_BYTES), (1, 0)],
+)
+def test_what_a_run_does_not_take(left_bytes: int, margin_bytes: int) -> None:
+    """It is for what doesn't grow with what there is, so there is a most of it."""
+    assert count_margin(left_bytes) == margin_bytes
