@@ -7,10 +7,11 @@ in which a task computes and holds the GIL; q, the seconds of t in which it may 
 waited for others in the caller; P cores (the physical ones, once tasks compute); n
 workers. d is what dispatching a task costs, i.e. the lane's round trip over the tasks
 of a batch. x is what each side, worker and caller, needs to move it: b bytes that
-travel, at v a second, and the handling of it as an object; where tasks are k items
-each, all of this is by item, and one that isn't a task of its own is handled for less::
+travel, at v a second, or the p seconds that pickling them takes, if these are more, and
+the handling of it as an object; where tasks are k items each, all of this is by item,
+and one that isn't a task of its own is handled for less::
 
-    x = b/v + max(task_s / k, item_s if k > 1)
+    x = max(b/v, p) + max(task_s / k, item_s if k > 1)
 
 Equal tasks take ceil(R / n) rounds. Uneven
 ones let the workers drift apart, by f, the more the more rounds there are. The end of
@@ -148,7 +149,8 @@ def move_s(workload: Workload, costs: Costs, bytes_per_s: float | None = None) -
     if workload.n_items_a_task > 1:
         handling_s = max(handling_s, costs.item_s)
     n_bytes = workload.in_bytes + workload.out_bytes
-    return n_bytes / (bytes_per_s or costs.bytes_per_s) + handling_s
+    bytes_s = n_bytes / (bytes_per_s or costs.bytes_per_s)
+    return max(bytes_s, workload.pack_s) + handling_s
 
 
 def usable_cores(workload: Workload, machine: Machine) -> int:

@@ -30,6 +30,9 @@ class BatchDone:
     is_partial: bool = False
     #: Bytes of the pickled batch as it was sent; 0 if it wasn't.
     in_bytes: int = 0
+    #: Seconds that pickling what its tasks need, and their results, took in all;
+    #: ``None``: not measured.
+    pack_s: float | None = None
     #: Bytes that the worker's process keeps beyond what it had when it was up; of the
     #: caller's own workers all that it has more than in the beginning, 0 if it hasn't
     #: looked.

@@ -24,6 +24,8 @@ class Experience:
     out_bytes: float = 0.0
     #: Bytes that its result takes in a process; 0: as many as its pickle.
     held_bytes: float = 0.0
+    #: Seconds that pickling them takes, and unpickling again; 0: not measured.
+    pack_s: float = 0.0
     #: Bytes of memory that a running task adds at its peak.
     peak_bytes: float = 0.0
 

@@ -190,6 +190,9 @@ class Workload:
     out_bytes: float = 0.0
     #: Bytes that a result takes in a process; 0: as many as its pickle.
     held_bytes: float = 0.0
+    #: Seconds that pickling takes for what goes to a task and what comes back from it,
+    #: and unpickling again; 0: not measured.
+    pack_s: float = 0.0
     #: Bytes of memory that a running task adds at its peak.
     peak_bytes: float = 0.0
     #: Items that a task has, >= 1.

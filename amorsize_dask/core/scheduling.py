@@ -307,6 +307,9 @@ class Scheduling:
                 self._placing.note_watched(number)
             if event.in_bytes and batch:
                 stage.statistics.add_in_bytes(event.in_bytes / count_items(batch))
+            if event.pack_s is not None and event.outcomes:
+                seconds = sum(outcome.seconds for outcome in event.outcomes)
+                stage.statistics.add_packing(event.pack_s, seconds, count_items(batch))
             if event.links and len(touched) == 1:
                 self._actions += self._placing.split(number, event.links)
             self._placing.look_again(number)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from math import sqrt
 
 from amorsize_dask.core.experience import Experience
 from amorsize_dask.core.model import GIL_HANDOVER, Lane, Workload
@@ -25,6 +26,11 @@ RECALLED_ITEMS = 10
 #: an item that is out of the common makes a stage forgotten that is well known; larger:
 #: work that has become another is believed to be the same.
 STALE_FACTOR = 3.0
+
+#: Standard deviations by which it may differ besides. Smaller: the first file of a
+#: folder, which is short, makes forgotten what a folder of uneven files takes; larger:
+#: where tasks are uneven, work that has become another is noticed later.
+STALE_SPREADS = 3.0
 
 #: Seconds by which they may differ in any case. Smaller: the noise of microseconds
 #: makes known stages forgotten; larger: millions of items that take longer aren't
@@ -64,8 +70,11 @@ class StageStatistics:
         "_measured_peak_bytes",
         "_n_items_counted",
         "_n_items_cpu",
+        "_n_items_packed",
         "_n_items_pickled",
         "_n_items_sized",
+        "_pack_s",
+        "_packed_s",
         "_pickled_bytes",
         "_pickled_held_bytes",
         "_recalled",
@@ -110,6 +119,7 @@ class StageStatistics:
         # process: objects may be many times as large as their pickles.
         self._pickled_bytes = self._pickled_held_bytes = 0.0
         self._n_items_pickled = 0
+        self._n_items_packed = 0
         # Of the mean seconds, those in which a task lacked the GIL; and the share of
         # the others in which it computed, while it was watched.
         self._crowded_s = 0.0
@@ -120,6 +130,8 @@ class StageStatistics:
         self._shared_s = self._shared_n = 0.0
         self._is_hindered = False
         self._in_bytes = 0.0
+        # Mean seconds of pickling, and of those items for which it is known.
+        self._pack_s = self._packed_s = 0.0
         self._glimpse_s = 0.0
         self._glimpse_cpu_fraction = 1.0
         self._glimpse_crowded_s = 0.0
@@ -350,6 +362,9 @@ class StageStatistics:
         self._pickled_bytes = experience.out_bytes
         self.held_bytes = experience.held_bytes or experience.out_bytes
         self._pickled_held_bytes = self.held_bytes
+        if experience.pack_s:
+            self._pack_s, self._packed_s = experience.pack_s, experience.mean_s
+            self._n_items_packed = n_items
         self.peak_bytes = experience.peak_bytes
 
     def experience(self) -> Experience | None:
@@ -358,15 +373,17 @@ class StageStatistics:
         if not n_items or not self.n_counted:
             return None
         workload = self.workload(0)
+        mean_s = max(0.0, self._mean_s - self._crowded_s)
         return Experience(
             n_items=n_items,
-            mean_s=max(0.0, self._mean_s - self._crowded_s),
+            mean_s=mean_s,
             std_s=workload.std_s,
             cpu_fraction=workload.cpu_fraction,
             gil_fraction=None if self.gil_fraction is None else workload.gil_fraction,
             in_bytes=self._in_bytes,
             out_bytes=self.out_bytes,
             held_bytes=self.held_bytes,
+            pack_s=self._expect_pack_s(mean_s),
             peak_bytes=self.peak_bytes,
         )
 
@@ -391,8 +408,7 @@ class StageStatistics:
             expected_s *= recalled.cpu_fraction
         if measured:
             found_s = sum(measured) / len(measured) * len(outcomes) / n_items
-            low_s, high_s = sorted((found_s, expected_s))
-            if high_s > STALE_FACTOR * low_s + STALE_S:
+            if _is_stale(found_s, expected_s, recalled.std_s / sqrt(n_items)):
                 self._forget_seconds()
 
     def _forget_seconds(self) -> None:
@@ -411,12 +427,29 @@ class StageStatistics:
         self._is_hindered = False
         self.held_bytes = self._pickled_bytes = self._pickled_held_bytes = 0.0
         self._n_items_sized = self._n_items_pickled = 0
+        self._pack_s = self._packed_s = 0.0
+        self._n_items_packed = 0
 
     def add_in_bytes(self, in_bytes: float) -> None:
         """Count the bytes that were sent for an item."""
         self._in_bytes += (
             (in_bytes - self._in_bytes) / WINDOW if self._in_bytes else (in_bytes)
         )
+
+    def add_packing(self, pack_s: float, seconds: float, n_items: int) -> None:
+        """Count what pickling took for items that took so many seconds themselves."""
+        self._n_items_packed += n_items
+        weight = _weigh(n_items, self._n_items_packed)
+        self._pack_s += weight * (pack_s / n_items - self._pack_s)
+        self._packed_s += weight * (seconds / n_items - self._packed_s)
+
+    def _expect_pack_s(self, mean_s: float) -> float:
+        """Return what pickling takes for an item, going by what the item itself takes.
+
+        It is known of few where a stage runs in the caller, and these may be short
+        ones: those that a task merges at the end of a tree are larger than the first.
+        """
+        return mean_s * self._pack_s / self._packed_s if self._packed_s else 0.0
 
     def watch(self, gil_fraction: float, cpu_fraction: float) -> None:
         """Take note of a task's shares while it was watched closely.
@@ -432,8 +465,11 @@ class StageStatistics:
         self, seconds: float, cpu_fraction: float, *, is_crowded: bool = False
     ) -> None:
         """Take note of a task that goes on and has run for `seconds` an item."""
-        if self._recalled is not None and seconds > (
-            STALE_FACTOR * self._recalled.mean_s + STALE_S
+        recalled = self._recalled
+        if (
+            recalled is not None
+            and seconds > recalled.mean_s
+            and _is_stale(seconds, recalled.mean_s, recalled.std_s)
         ):
             self._forget_seconds()
         self._glimpse_s = seconds
@@ -491,6 +527,7 @@ class StageStatistics:
             in_bytes=self._in_bytes,
             out_bytes=self.out_bytes,
             held_bytes=self.held_bytes,
+            pack_s=self._expect_pack_s(mean_s),
             peak_bytes=self.peak_bytes,
             n_items_a_task=n_items_a_task,
         )
@@ -499,3 +536,11 @@ class StageStatistics:
 def _weigh(n_items: int, n_items_so_far: int) -> float:
     """Return what new items weigh in a mean over all so far, these included."""
     return max(n_items / n_items_so_far, 1 / WINDOW)
+
+
+def _is_stale(found_s: float, expected_s: float, std_s: float) -> bool:
+    """Whether a time is not what earlier runs let expect."""
+    low_s, high_s = sorted((found_s, expected_s))
+    if high_s <= STALE_FACTOR * low_s + STALE_S:
+        return False
+    return high_s - low_s > STALE_SPREADS * std_s

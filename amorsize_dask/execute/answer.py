@@ -11,6 +11,7 @@ import pickle
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from time import perf_counter
 from typing import Any, NamedTuple
 
 from amorsize_dask.core.outcome import Outcome
@@ -61,6 +62,9 @@ class Report:
     failure: tuple[int, list[bytes]] | None = None
     #: Why the batch couldn't be unpickled; nothing was run then.
     unloadable: str | None = None
+    #: Seconds that loading arguments from files and pickling results took; ``None``:
+    #: not measured.
+    pack_s: float | None = None
     warnings: list[CaughtWarning] = field(default_factory=list)
 
 
@@ -70,6 +74,7 @@ def make_answer(
     unloadable: str | None,
     place: SpoolPlace,
     read_kept: Callable[[], int] = read_rss,
+    load_s: float = 0.0,
 ) -> list[Part]:
     """Return the parts of an answer, the report first.
 
@@ -85,9 +90,14 @@ def make_answer(
         Where large results may be written.
     read_kept : callable, optional
         Returns the resident bytes of this process, called when the values are gone.
+    load_s : float, optional
+        Seconds that it took to load arguments that were in files.
     """
+    start = perf_counter()
     payloads, following = _dump_values(result.values, place)
+    pack_s = load_s + perf_counter() - start
     report = make_report(result, caught, unloadable, payloads, read_kept())
+    report.pack_s = pack_s
     return [dump(("done", report))[0], *following]
 
 

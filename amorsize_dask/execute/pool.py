@@ -43,8 +43,9 @@ class ProcessWorker:
     sentinel : int or None
         A descriptor that becomes readable when the process ends, where the system
         has such a thing.
-    batches : deque of (list of int, int)
-        The tasks of each batch that it was sent and has not answered, and its bytes.
+    batches : deque of (list of int, int, float)
+        The tasks of each batch that it was sent and has not answered, its bytes, and
+        the seconds that pickling them took.
     state : bytes
         The state of the caller that it was sent last.
     sender : Sender
@@ -87,7 +88,7 @@ class ProcessWorker:
         self.channel = channel
         self.pid: int | None = None
         self.sentinel: int | None = None
-        self.batches: deque[tuple[list[int], int]] = deque()
+        self.batches: deque[tuple[list[int], int, float]] = deque()
         self.state = b""
         self.sender = Sender()
 

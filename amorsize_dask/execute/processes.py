@@ -144,10 +144,12 @@ class ProcessLane:
         place = self._open_place()
         self._store.fetch_arguments(tasks)
         new: list[tuple[Hashable, Recipe]] = []
+        start = perf_counter()
         try:
             with worker.sender.active():
                 sent = self._store.items(tasks), self._arguments(tasks)
                 parts = dump(sent, shares_files=True)
+            pack_s = perf_counter() - start
             new = worker.sender.take_new()
             recipes = [
                 (n, [bytes(part) for part in dump(r, shares_files=True)])
@@ -169,7 +171,7 @@ class ProcessLane:
         worker.channel.send([dump(("run", head))[0], *parts])
         if not worker.batches:
             self._deadlines.begin(number)
-        worker.batches.append((tasks, in_bytes))
+        worker.batches.append((tasks, in_bytes, pack_s))
         self._mind_writing(number, worker)
         return []
 
@@ -299,7 +301,7 @@ class ProcessLane:
         report: Report,
         message: list[bytearray],
     ) -> list[Event]:
-        tasks, in_bytes = worker.batches.popleft()
+        tasks, in_bytes, pack_s = worker.batches.popleft()
         if worker.batches:
             self._deadlines.begin(number)
         else:
@@ -335,6 +337,7 @@ class ProcessLane:
                 answer.outcomes,
                 is_partial=answer.failure is not None,
                 in_bytes=in_bytes,
+                pack_s=pack_s + (report.pack_s or 0.0),
                 grown_bytes=max(0, grown_bytes),
             )
         )

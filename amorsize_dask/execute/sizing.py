@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+from collections import Counter
+from functools import cached_property
 from typing import Any
 
 from amorsize_dask.core.budget import LARGE_BYTES, Budget
@@ -19,9 +21,11 @@ from amorsize_dask.measure.size import measure_held, measure_pickled
 
 logger = logging.getLogger(__name__)
 
-#: Seconds of a sample from which on its sizes are measured. Shorter ones are cheaper
-#: to run than to pickle, and their real sizes come with the first batch that is sent.
+#: Seconds of a sample from which on its sizes are measured, and of its whole stage, if
+#: all tasks are like it. Smaller: what takes no time is measured for longer than that;
+#: larger: what takes longer to pickle than to run is sent.
 SIZE_S = 0.0005
+STAGE_SIZE_S = 0.015
 
 #: Bytes of a pickled result from which on it is looked at how many more it takes as an
 #: object. Smaller: looking takes longer than making it; larger: results of which
@@ -61,6 +65,10 @@ class Sizing:
         # How many times as large as its pickle a result is, by stage.
         self._ratios: dict[int, float] = {}
         self._start_bytes = read_private_rss() if start_bytes is None else start_bytes
+
+    @cached_property
+    def _n_tasks(self) -> Counter[int]:
+        return Counter(self._tasks.stage_of)
 
     def measure_results(self, result: BatchResult) -> None:
         """Note the sizes of results of this process, of which some are measured.
@@ -157,25 +165,30 @@ class Sizing:
 
     def measure_sample(self, done: BatchDone, result: BatchResult) -> list[Event]:
         """Measure what it would cost to run a sampled task elsewhere, on the first."""
-        if not done.outcomes or done.outcomes[0].seconds < SIZE_S:
+        if not done.outcomes:
             return []
         stage = self._tasks.stage_of[done.outcomes[0].task]
-        if stage in self._weighed:
+        seconds = done.outcomes[0].seconds
+        is_short = seconds < SIZE_S and seconds * self._n_tasks[stage] < STAGE_SIZE_S
+        if is_short or stage in self._weighed:
             return []
         self._weighed.add(stage)
         task = done.outcomes[0].task
-        sent = self._store.items([task]), self._store.arguments([task])
         try:
-            in_bytes = measure_pickled(sent).n_bytes
-            pickled = measure_pickled(result.values[0])
+            # The functions in there are sent once, and so is the time for them.
+            items = measure_pickled(self._store.items([task]))
+            arguments = measure_pickled(self._store.arguments([task]))
+            made = measure_pickled(result.values[0])
         except Exception as error:
             reason = f"it can't be pickled: {type(error).__name__}: {error}"
             return [Immovable(task, reason)]
-        done.in_bytes = in_bytes * len(done.outcomes)
-        if pickled.is_complete:
+        n = len(done.outcomes)
+        done.in_bytes = (items.n_bytes + arguments.n_bytes) * n
+        done.pack_s = (arguments.seconds + made.seconds) * n
+        if made.is_complete:
             # Else what it takes here has to do for what it would as a pickle.
             first = done.outcomes[0]
-            done.outcomes[0] = first._replace(out_bytes=pickled.n_bytes)
-            if first.held_bytes is not None and pickled.n_bytes >= PICKLED_BYTES:
-                self._ratios[stage] = max(1.0, first.held_bytes / pickled.n_bytes)
+            done.outcomes[0] = first._replace(out_bytes=made.n_bytes)
+            if first.held_bytes is not None and made.n_bytes >= PICKLED_BYTES:
+                self._ratios[stage] = max(1.0, first.held_bytes / made.n_bytes)
         return []

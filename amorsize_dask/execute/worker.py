@@ -280,10 +280,11 @@ def run(
     what is logged meanwhile.
     """
     caught = _Caught()
+    load_s = 0.0
     unloadable = None
     with _warnings_noted(caught):
         try:
-            items, values = _load_batch(head, parts)
+            items, values, load_s = _load_batch(head, parts)
         except BaseException as error:
             unloadable = f"{type(error).__name__}: {error}"
             result = BatchResult()
@@ -304,12 +305,14 @@ def run(
             head.place,
             # Without what is only held back, or it would be taken for a leak.
             lambda: kept.settle(head.kept_bytes),
+            load_s,
         )
 
 
 def _load_batch(
     head: RunHead, parts: Sequence[Part]
-) -> tuple[list[Item], dict[Any, Any]]:
+) -> tuple[list[Item], dict[Any, Any], float]:
+    """Return tasks and values, and the seconds that those in files took."""
     if head.is_first:
         received.clear()
         _shared.clear()
@@ -319,10 +322,11 @@ def _load_batch(
         parts = read(head.spooled)
         remove(head.spooled)
     items, values = load(parts)
+    start = perf_counter()
     for key, value in values.items():
         if isinstance(value, Spooled):
             values[key] = _load_spooled(value, head.kept_bytes)
-    return items, values
+    return items, values, perf_counter() - start
 
 
 def _load_spooled(spooled: Spooled, kept_bytes: int) -> Any:

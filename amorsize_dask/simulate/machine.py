@@ -300,7 +300,8 @@ class _SimulatedMachine:
             return [Unshippable(number, refused, "task", "it is marked so")]
         n_bytes = sum(self._tasks[task].in_bytes for task in batch)
         batch_s, _, bytes_per_s = self._costs_of(worker.lane)
-        self._spend(batch_s + n_bytes / bytes_per_s + self._handling_s(batch) / 2)
+        move_s = max(n_bytes / bytes_per_s, self._pack_s(batch) / 2)
+        self._spend(batch_s + move_s + self._handling_s(batch) / 2)
         worker.give(batch)
         return []
 
@@ -320,6 +321,10 @@ class _SimulatedMachine:
         costs = self._costs
         n_items = sum(self._n_items[t] for t in batch) if self._n_items else 0
         return len(batch) * costs.task_s + n_items * costs.item_s
+
+    def _pack_s(self, batch: list[int]) -> float:
+        """Seconds that pickling what goes to tasks and comes back takes."""
+        return sum(self._tasks[task].pack_s for task in batch)
 
     def _start_workers(self, action: StartWorkers) -> list[Event]:
         lane, numbers = action.lane, action.workers
@@ -430,11 +435,12 @@ class _SimulatedMachine:
             done.outcomes = [out for out in outcomes if out.task not in refused]
             done.grown_bytes = worker.leaked_bytes
             done.in_bytes = sum(self._tasks[task].in_bytes for task in batch)
+            done.pack_s = self._pack_s(batch)
             n_bytes = sum(
                 self._tasks[out.task].out_bytes for out in outcomes if not out.is_away
             )
             batch_s, _, bytes_per_s = self._costs_of(worker.lane)
-            seconds = batch_s + n_bytes / bytes_per_s
+            seconds = batch_s + max(n_bytes / bytes_per_s, self._pack_s(batch) / 2)
             seconds += self._handling_s(batch) / 2
         elif number != CALLER:
             seconds = costs.hand_off_s / 4
@@ -449,6 +455,8 @@ class _SimulatedMachine:
         done.gil_fraction = self._gil_fraction
         if done.gil_fraction is None and side.batch_s >= SHORTEST_WATCH_S:
             done.gil_fraction = side.seen_so_far()[1]
+        if done.outcomes[0].seconds >= SIZE_S:
+            done.pack_s = self._pack_s([out.task for out in done.outcomes])
         done.outcomes = [
             outcome._replace(out_bytes=self._tasks[outcome.task].out_bytes)
             if outcome.seconds >= SIZE_S

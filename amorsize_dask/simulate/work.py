@@ -27,6 +27,8 @@ class SimulatedTask(NamedTuple):
     #: Bytes that go to it and come back from it, pickled.
     in_bytes: int = 0
     out_bytes: int = 0
+    #: Seconds that a worker and the caller each need to pickle and unpickle these.
+    pack_s: float = 0.0
     #: Bytes of memory that it adds while it runs.
     peak_bytes: int = 0
     #: Bytes that it leaves behind in its worker process.
@@ -41,6 +43,7 @@ class SimulatedTask(NamedTuple):
             seconds=fraction * self.seconds,
             in_bytes=round(fraction * self.in_bytes),
             out_bytes=round(fraction * self.out_bytes),
+            pack_s=fraction * self.pack_s,
             leaked_bytes=round(fraction * self.leaked_bytes),
         )
 
@@ -63,6 +66,7 @@ class SimulatedPartition:
         "in_bytes",
         "leaked_bytes",
         "out_bytes",
+        "pack_s",
         "peak_bytes",
         "seconds",
         "shown_fraction",
@@ -81,6 +85,7 @@ class SimulatedPartition:
         self.shown_fraction = min(1.0, shown_s / gil_s) if gil_s else 1.0
         self.in_bytes = sum(item.in_bytes for item in items)
         self.out_bytes = sum(item.out_bytes for item in items)
+        self.pack_s = sum(item.pack_s for item in items)
         self.leaked_bytes = sum(item.leaked_bytes for item in items)
         self.peak_bytes = max((item.peak_bytes for item in items), default=0)
 

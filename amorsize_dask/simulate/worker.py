@@ -227,7 +227,7 @@ class SimulatedWorker:
         elif self.lane is Lane.CLUSTER:
             self._end_far_batch()
         else:
-            self._start(self._processor.timers, self._latency_s, self._end_batch)
+            self._start(self._processor.timers, self._latency_s, self._pack)
 
     def _end_far_batch(self) -> None:
         """Go on with the next batch while the answer is on its way."""
@@ -242,12 +242,26 @@ class SimulatedWorker:
         self._processor.timers.add(seconds, arrive)
         self._rest()
 
+    def _pack(self) -> None:
+        """Pickle the results; that its arguments were unpickled counts here as well."""
+        batch = self._batches[0]
+        pack_s = 0.0
+        if self.lane not in CALLER_LANES:
+            pack_s = sum(self._tasks[task].pack_s for task in batch)
+        if pack_s:
+            self._start(self._processor.cores, pack_s, self._end_batch)
+        else:
+            self._end_batch()
+
     def _end_batch(self) -> None:
         batch = self._batches.popleft()
         # The answer is read while it is written.
         self._answer(batch, self._outcomes)
-        n_bytes = sum(self._tasks[task].out_bytes for task in batch)
-        self._start(self._processor.timers, n_bytes / self._bytes_per_s, self._rest)
+        tasks = [self._tasks[task] for task in batch]
+        bytes_s = sum(task.out_bytes for task in tasks) / self._bytes_per_s
+        # While they were pickled nothing was on its way.
+        bytes_s = max(0.0, bytes_s - sum(task.pack_s for task in tasks) / 2)
+        self._start(self._processor.timers, bytes_s, self._rest)
 
     def _rest(self) -> None:
         self._job = None

@@ -25,6 +25,7 @@ def workloads(draw: st.DrawFn) -> Workload:
         crowded_s=draw(fractions) * (1 - cpu_fraction) * mean_s,
         in_bytes=draw(st.floats(0, 1e9)),
         out_bytes=draw(st.floats(0, 1e9)),
+        pack_s=draw(st.floats(0, 1) | st.just(0.0)),
         peak_bytes=draw(st.floats(0, 1e10)),
     )
 
@@ -75,6 +76,7 @@ def scaled(workload: Workload, factor: float) -> Workload:
         mean_s=workload.mean_s * factor,
         std_s=workload.std_s * factor,
         crowded_s=workload.crowded_s * factor,
+        pack_s=workload.pack_s * factor,
     )
 
 

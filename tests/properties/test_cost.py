@@ -11,7 +11,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from amorsize_dask.core.cost import predict
-from amorsize_dask.core.model import Lane, Machine, Prediction, Workload
+from amorsize_dask.core.model import (
+    CALLER_LANES,
+    Lane,
+    Machine,
+    Prediction,
+    Workload,
+)
 
 lanes = st.sampled_from(list(Lane))
 
@@ -138,6 +144,28 @@ def test_processes_are_at_best_as_fast_as_their_cores(
     prediction = predict(workload, machine, Lane.PROCESSES, n_workers, n_up=n_workers)
     total_s = workload.n_tasks * workload.mean_s * workload.cpu_fraction
     assert prediction.makespan_s >= total_s / machine.n_cores * (1 - 1e-9)
+
+
+@given(workloads(), machines(), lanes, st.integers(1, 128), st.floats(0, 10))
+def test_pickling_costs_what_it_takes(
+    workload: Workload, machine: Machine, lane: Lane, n_workers: int, pack_s: float
+) -> None:
+    """Equal tasks end the later the longer it takes, and none before it is done.
+
+    Those who share the memory don't pickle.
+    """
+    even = replace(workload, std_s=0.0)
+    easy, hard = (
+        predict(
+            replace(even, pack_s=seconds), machine, lane, n_workers, n_up=n_workers
+        ).makespan_s
+        for seconds in (workload.pack_s, workload.pack_s + pack_s)
+    )
+    if lane in CALLER_LANES:
+        assert hard == easy
+    else:
+        assert hard >= easy * (1 - 1e-9)
+        assert hard >= workload.n_tasks * (workload.pack_s + pack_s) * (1 - 1e-9)
 
 
 @given(workloads(), machines(), st.integers(1, 128))

@@ -99,6 +99,7 @@ def test_short_work_starts_nothing(n_cores: int) -> None:
         ("without the GIL", 4000, GIL_FREE, 16, THREADS, 16),
         ("few short", 100, SimulatedTask(0.0005), 4, INLINE, 0),
         ("large results", 100, SimulatedTask(0.02, out_bytes=10**8), 4, INLINE, 0),
+        ("hard to pickle", 100, SimulatedTask(0.02, pack_s=0.05), 4, INLINE, 0),
     ],
     ids=lambda value: str(value) if isinstance(value, str | int) else "",
 )

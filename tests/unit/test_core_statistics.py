@@ -74,6 +74,30 @@ def test_sizes_are_means_of_those_that_were_measured() -> None:
     assert 1000 < statistics.workload(1).in_bytes < 2000
 
 
+def test_packing_goes_with_what_tasks_take() -> None:
+    """What was measured of short tasks is more for longer ones of the same stage."""
+    statistics = counted(Outcome(0, 0.1))
+    assert statistics.workload(1).pack_s == 0
+    statistics.add_packing(0.02, 0.1, 1)
+    assert statistics.workload(1).pack_s == pytest.approx(0.02)
+    statistics.add([Outcome(1, 0.5)], Lane.INLINE)
+    assert statistics.workload(1).pack_s == pytest.approx(0.06)
+    # Two items that took 0.05 s each, and no time at all to pickle.
+    statistics.add_packing(0.0, 0.1, 2)
+    assert statistics.workload(1).pack_s == pytest.approx(0.3 * 0.02 / 0.2)
+    seen = statistics.experience()
+    assert seen is not None
+    assert seen.pack_s == statistics.workload(1).pack_s
+    later = StageStatistics()
+    later.recall(seen)
+    assert later.workload(1).pack_s == pytest.approx(seen.pack_s)
+    # One more is one of many.
+    later.add_packing(0.4, 0.4, 1)
+    assert seen.pack_s < later.workload(1).pack_s < 5 * seen.pack_s
+    later.restart(0.1, 0.1)
+    assert later.workload(1).pack_s == 0
+
+
 def test_peak_is_the_largest() -> None:
     """What counts for memory is the worst task."""
     peaks = [10, 50, None, 20]
@@ -241,6 +265,24 @@ def test_what_is_confirmed_is_kept() -> None:
     assert 0.1 < statistics.mean_s < 0.12
     assert (statistics.out_bytes, statistics.peak_bytes) == (5, 6)
     assert statistics.measured_bytes == 6
+
+
+def test_an_uneven_stage_is_not_forgotten_for_a_short_task() -> None:
+    """One that is as far from the mean as others were says nothing new."""
+    uneven = replace(SEEN, std_s=SEEN.mean_s)
+    for seconds in (0.001, 0.39):
+        statistics = recalled(uneven)
+        statistics.add_glimpse(seconds, 1.0)
+        statistics.end_glimpse()
+        statistics.add([Outcome(0, seconds, seconds)], Lane.INLINE)
+        assert 0.09 < statistics.mean_s < 0.13
+    statistics = recalled(uneven)
+    statistics.add([Outcome(0, 0.41, 0.41)], Lane.INLINE)
+    assert statistics.mean_s == 0.41
+    # A mean of many is closer to theirs.
+    statistics = recalled(uneven)
+    statistics.add([Outcome(i, 0.01, 0.01) for i in range(16)], Lane.INLINE)
+    assert statistics.mean_s == pytest.approx(0.01)
 
 
 @pytest.mark.parametrize("seconds", [0.001, 1.0])

@@ -15,7 +15,7 @@ from typing import Any, NoReturn
 
 import pytest
 from worker_calls import PATIENCE_S, is_gone, wait_until
-from worker_tasks import touch_and_loop
+from worker_tasks import SlowToPickle, touch_and_loop
 
 from amorsize_dask.core.events import (
     BatchDone,
@@ -151,8 +151,25 @@ def test_batch(make: Make) -> None:
     assert [outcome.task for outcome in done.outcomes] == [1, 0]
     assert all(outcome.out_bytes for outcome in done.outcomes)
     assert done.in_bytes > 0
+    assert done.pack_s is not None
+    assert done.pack_s > 0
     assert harness.received == {1: 5, 0: 4}
     assert harness.lane.peak_rss_bytes[7] > 0
+
+
+def test_pickling_is_timed(make: Make) -> None:
+    """What goes there is pickled here, what comes back in the worker."""
+    harness = make(lambda values: None, lambda values: values["x"])
+    harness.start(7)
+    harness.store.values["x"] = SlowToPickle()
+    [there] = harness.run(7, 0)
+    [back] = harness.run(7, 1)
+    assert isinstance(there, BatchDone)
+    assert isinstance(back, BatchDone)
+    assert there.pack_s is not None
+    assert back.pack_s is not None
+    assert there.pack_s >= 0.02
+    assert back.pack_s >= 0.04
 
 
 def test_batches_wait_for_each_other(make: Make) -> None:

@@ -25,6 +25,7 @@ SEEN = Experience(
     in_bytes=10.5,
     out_bytes=1e6,
     held_bytes=3e6,
+    pack_s=0.001,
     peak_bytes=0.0,
 )
 
@@ -118,6 +119,7 @@ def entry(**numbers: Any) -> dict[str, Any]:
         "in_bytes": 0.0,
         "out_bytes": 0.0,
         "held_bytes": 0.0,
+        "pack_s": 0.0,
         "peak_bytes": 0.0,
     }
     return {**whole, **numbers}

@@ -156,6 +156,16 @@ def test_transfer_takes_the_callers_time() -> None:
     assert run.makespan_s == pytest.approx(20 * 0.1, rel=0.1)
 
 
+@pytest.mark.parametrize("seconds", [0.01, 0.09])
+def test_pickling_takes_everyones_time(seconds: float) -> None:
+    """Of caller and workers alike; it isn't done while bytes are on their way."""
+    task = SimulatedTask(seconds, out_bytes=4_000, pack_s=0.02)
+    run = simulate(bag(80), [task] * 80, machine(4), PROCESSES, n_warm=4)
+    # The caller is always at it, or the workers are.
+    least_s = max(80 * 0.02, 20 * (seconds + 0.02))
+    assert run.makespan_s == pytest.approx(least_s, rel=0.15)
+
+
 def test_boot_overlaps_with_work() -> None:
     """While workers boot the caller works: it has done much when they are up."""
     slow = Machine(

@@ -10,6 +10,7 @@ import os
 import random
 import signal
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -82,3 +83,11 @@ def read_environ() -> dict[str, str]:
 def import_and_call(module: str, function: str) -> Any:
     """Import a function by name and call it."""
     return getattr(__import__(module), function)()
+
+
+class SlowToPickle:
+    """A value that takes some time to be pickled."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        time.sleep(0.02)
+        return SlowToPickle, ()
