@@ -1,11 +1,14 @@
 """Stand-ins for functions of `dask.bag`, so that workers needn't import it.
 
 Nearly all tasks of bags call one of these, and most call nothing else of Dask's. Each
-does what Dask's does with iterators and lists, and leaves all else to Dask's own.
+does what Dask's does with iterators and lists, and leaves all else to Dask's own. Those
+that look at each item or line are faster as well.
 """
 
 from __future__ import annotations
 
+import sys
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator
 from itertools import chain
 from typing import Any
@@ -64,6 +67,54 @@ def _is_result(part: Any) -> bool:
     from dask.bag import core
 
     return part is not core.no_result
+
+
+def frequencies(seq: Iterable[Any]) -> dict[Any, int]:
+    """Count items, in the order in which they come first."""
+    # What it counts must not look like a mapping.
+    return dict(Counter(iter(seq)))
+
+
+def merge_frequencies(seqs: Iterable[dict[Any, int]]) -> dict[Any, int]:
+    """Add up what was counted of several partitions."""
+    counts = list(seqs)
+    if len(counts) < 2:
+        return counts[0] if counts else {}
+    merged: defaultdict[Any, int] = defaultdict(int, counts[0])
+    get = merged.get
+    for count in counts[1:]:
+        for item, n in count.items():
+            # Without a call of `int` for each item that is new.
+            merged[item] = get(item, 0) + n
+    return merged
+
+
+def read_lines(file: Any) -> Iterator[str]:
+    """Yield the lines of a text file that `fsspec` knows, and close it at the end."""
+    with _open(file) as lines:
+        yield from lines
+
+
+def _open(file: Any) -> Any:
+    """Open a local file as Python does, which takes a third of `fsspec`'s way."""
+    fsspec = sys.modules.get("fsspec")
+    local = sys.modules.get("fsspec.implementations.local")
+    is_plain = (
+        fsspec is not None
+        and local is not None
+        and type(file) is fsspec.core.OpenFile
+        and type(file.fs) is local.LocalFileSystem
+        and file.mode == "rt"
+        and file.compression is None
+    )
+    if not is_plain:
+        return file
+    try:
+        return open(
+            file.path, encoding=file.encoding, errors=file.errors, newline=file.newline
+        )
+    except OSError:
+        return file  # what it says of that is what users know
 
 
 def call_each(function: Callable[[Any], Any], items: Iterable[Any]) -> list[Any]:

@@ -88,6 +88,8 @@ _STAND_INS: dict[str, Callable[..., Any]] = {
     "empty_safe_apply": stand_ins.empty_safe_apply,
     "empty_safe_aggregate": stand_ins.empty_safe_aggregate,
     "finalize": stand_ins.finalize,
+    "frequencies": stand_ins.frequencies,
+    "merge_frequencies": stand_ins.merge_frequencies,
     "partition": grouping.partition,
     "collect": grouping.collect,
 }
@@ -337,6 +339,8 @@ class _Compiler:
         return protected
 
     def _add_leaf(self, leaf: Leaf) -> Any:
+        if _reads_lines(leaf):
+            return self._add_constant(stand_ins.read_lines)
         match leaf:
             case Constant(value):
                 return self._add_constant(value)
@@ -386,6 +390,24 @@ def _stand_in_for_hash(constant: Any) -> Any:
         ):
             return partial(grouping.pair_with_hash, grouper=grouper)
     return constant
+
+
+def _reads_lines(leaf: Leaf) -> bool:
+    """Whether it is what `read_text` reads files with: one function for each file."""
+    match leaf:
+        case Constant(value):
+            functions: Sequence[Any] = [value]
+        case Column(values):
+            functions = values
+        case _:
+            return False
+    return bool(functions) and all(
+        type(function) is partial
+        and function.func is look_up("dask.bag.text:file_to_blocks")
+        and function.args == (False,)
+        and function.keywords == {"delimiter": None}
+        for function in functions
+    )
 
 
 def _simplify(call: Call) -> Call:

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import gzip
 from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from dask.bag import core
+from dask.bag import core, text
+from fsspec.core import OpenFile, open_files
 
 from amorsize_dask.execute import stand_ins
 
@@ -125,3 +129,78 @@ def test_empty_safe_aggregate(
     assert outcome(
         stand_ins.empty_safe_aggregate, function, iter(parts), is_last
     ) == outcome(core.empty_safe_aggregate, function, iter(parts), is_last)
+
+
+@pytest.mark.parametrize(
+    "seq",
+    [
+        [],
+        ["b", "a", "b", "c", "a", "b"],
+        (1, True, 1.0, None, 2),
+        {"x": 5, "y": 7},
+        "text",
+        [1, [2]],
+        7,
+        None,
+    ],
+)
+def test_frequencies(seq: Any) -> None:
+    """Counts, their order, and what can't be counted."""
+    expected = outcome(core.frequencies, seq)
+    assert outcome(stand_ins.frequencies, seq) == expected
+    if isinstance(expected[1], dict):
+        found = stand_ins.frequencies(iter(seq))
+        assert list(map(repr, found.items())) == list(map(repr, expected[1].items()))
+
+
+@pytest.mark.parametrize(
+    "counts",
+    [
+        [],
+        [{"a": 1}],
+        [{"a": 1, "b": 2}, {}, {"c": 3, "b": 4}, {"b": 1, "a": 1}],
+        [{}, {"z": 1}, {1: 2, "z": 3}],
+    ],
+)
+def test_merge_frequencies(counts: list[dict[Any, int]]) -> None:
+    """Sums and their order, and none of the counts is changed."""
+    before = [dict(count) for count in counts]
+    expected = outcome(core.merge_frequencies, counts)
+    for kind in (list, tuple, iter):
+        found = outcome(stand_ins.merge_frequencies, kind(counts))
+        assert found == expected
+        assert list(found[1].items()) == list(expected[1].items())
+    assert counts == before
+
+
+TEXT = "one\ntwo\r\nthree\rf\xfcnf\n\nlast".encode()
+
+
+def read(function: Callable[[Any], Iterator[str]], file: OpenFile) -> Any:
+    return outcome(lambda: list(function(file)))
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"newline": ""},
+        {"newline": "\r"},
+        {"encoding": "latin1"},
+        {"encoding": "ascii"},
+        {"encoding": "ascii", "errors": "replace"},
+        {"encoding": "no such encoding"},
+        {"compression": "gzip"},
+        {"protocol": "memory"},
+    ],
+    ids=str,
+)
+def test_lines_of_files(tmp_path: Path, options: dict[str, Any]) -> None:
+    """Lines are as `fsspec` reads them, and so are the errors, wherever a file is."""
+    path = tmp_path / "text"
+    path.write_bytes(gzip.compress(TEXT) if "compression" in options else TEXT)
+    options = {"encoding": "utf-8", **options}
+    for name in (path, tmp_path / "missing", tmp_path / "no[ne]*", tmp_path):
+        (file,) = open_files([str(name)], "rt", expand=False, **options)
+        expected = read(partial(text.file_to_blocks, False), file)
+        assert read(stand_ins.read_lines, file) == expected

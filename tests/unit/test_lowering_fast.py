@@ -7,6 +7,7 @@ import sys
 import warnings
 from collections.abc import Callable, Iterator
 from operator import add
+from pathlib import Path
 from typing import Any
 
 import dask
@@ -16,6 +17,7 @@ from dask import delayed
 from dask.utils_test import inc
 from reference import run, validate
 
+from amorsize_dask.execute import stand_ins
 from amorsize_dask.execute.fused import Chain
 from amorsize_dask.execute.graph import TaskGraph
 from amorsize_dask.execute.parts import Rest
@@ -197,6 +199,22 @@ def test_literals_are_not_shared_by_tasks(lowered: Lowered) -> None:
     bag = numbers(6, 2).map_partitions(collect, [])
     for _ in range(2):
         assert bag.compute(scheduler=lowered) == list(range(6))
+
+
+def test_files_are_read_by_one_function(lowered: Lowered, tmp_path: Path) -> None:
+    """Dask makes one for each file; one for all of them is part of the recipe."""
+    paths = [str(tmp_path / f"{i}.txt") for i in range(3)]
+    for path in paths:
+        Path(path).write_text(f"{path}\nx\n")
+    for some in (paths, paths[:1]):
+        lines = db.read_text(some).compute(scheduler=lowered)
+        assert lines == [line for path in some for line in (f"{path}\n", "x\n")]
+        (recipe,) = {piece.recipe for piece in lowered.pieces[: len(some)]}
+        assert stand_ins.read_lines in recipe.constants
+    pairs = db.read_text(paths, include_path=True).compute(scheduler=lowered)
+    assert pairs[0] == (f"{paths[0]}\n", paths[0])
+    for piece in lowered.pieces:
+        assert stand_ins.read_lines not in piece.recipe.constants
 
 
 # -- what can be cut -------------------------------------------------------------------
