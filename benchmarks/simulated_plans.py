@@ -87,6 +87,19 @@ class Found:
         return self.bag_s / self.best_bag_s
 
 
+class Item(float):
+    """An item, of which no more is seen than its size."""
+
+    task: SimulatedTask
+
+    @classmethod
+    def of(cls, task: SimulatedTask) -> Item:
+        """Return an item that takes what a task takes."""
+        item = cls(task.size)
+        item.task = task
+        return item
+
+
 class SimulatedTrial:
     """Stands for the thread that a sample is tried in."""
 
@@ -95,17 +108,19 @@ class SimulatedTrial:
         self.gil_fraction: float | None = None
         self.n_busy_cores = 1.0
 
-    def call(self, places: Sequence[int], items: Tasks) -> BatchResult:
+    def call(self, places: Sequence[int], items: Sequence[Item]) -> BatchResult:
         """Take what the items take."""
-        outcomes = [self._take(p, [t]) for p, t in zip(places, items, strict=True)]
-        self._watch(items)
+        tasks = [item.task for item in items]
+        outcomes = [self._take(p, [t]) for p, t in zip(places, tasks, strict=True)]
+        self._watch(tasks)
         return BatchResult(outcomes=outcomes, values=[None] * len(items))
 
-    def call_other(self, func: Any, items: Tasks) -> BatchResult:
+    def call_other(self, func: Any, items: Sequence[Item]) -> BatchResult:
         """Take what a group of items takes, as one."""
         func(items)
-        self._watch(items)
-        return BatchResult(outcomes=[self._take(0, items)], values=[None])
+        tasks = [item.task for item in items]
+        self._watch(tasks)
+        return BatchResult(outcomes=[self._take(0, tasks)], values=[None])
 
     def _take(self, place: int, tasks: Tasks) -> Outcome:
         seconds = sum(task.seconds for task in tasks)
@@ -123,8 +138,8 @@ class SimulatedTrial:
 
 def sample(tasks: Tasks) -> tuple[Sample, Workload]:
     """Return what `optimize` would know of items, and for all of them."""
-    # They are all of one length: of no item a size is seen that would tell more.
-    sampling = Sampling(lambda item: None, tasks, len(tasks), len(tasks), 1)
+    items = list(map(Item.of, tasks))
+    sampling = Sampling(lambda item: None, items, len(tasks), len(tasks), 1)
     trial = SimulatedTrial()
     n = 1
     while n:
@@ -155,6 +170,7 @@ def run_bag(
         caller_stages=frozenset({1}),
         n_items=[len(part) for part in parts],
         rest_stage=1,
+        sized_stages=frozenset({0}),
     )
     recalled = NOTHING_KNOWN if known is None else {0: known}
     whole = [SimulatedPartition(part) for part in parts]

@@ -33,6 +33,16 @@ def _heavy_tail(n: int) -> list[SimulatedTask]:
     )
 
 
+def _by_size(n: int) -> list[SimulatedTask]:
+    """Return items as files are: of all sizes, the largest last, and few are large."""
+    chance = random.Random(3)
+    sizes = sorted(chance.lognormvariate(9, 1.2) for _ in range(n))
+    return [
+        SimulatedTask((2e-4 + 6e-7 * size) * chance.uniform(0.9, 1.1), size=size)
+        for size in sizes
+    ]
+
+
 #: By name; each is made anew.
 WORKS: dict[str, Callable[[], list[SimulatedTask]]] = {
     "even": lambda: _alike(800, SimulatedTask(0.01)),
@@ -40,6 +50,7 @@ WORKS: dict[str, Callable[[], list[SimulatedTask]]] = {
     "uneven": lambda: _uneven(600, 0.01),
     "heavy_tail": lambda: _heavy_tail(600),
     "growing": lambda: _lasting([5e-5 * i for i in range(1, 401)]),
+    "by_size": lambda: _by_size(300),
     "few_long": lambda: _alike(8, SimulatedTask(1.0)),
     "some_long": lambda: _alike(100, SimulatedTask(0.5)),
     "too_few": lambda: _alike(20, SimulatedTask(0.001)),

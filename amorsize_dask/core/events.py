@@ -151,6 +151,16 @@ class MemoryLeft:
 
 
 @dataclass(slots=True)
+class Weighed:
+    """The edge has seen how large the tasks of a stage are."""
+
+    stage: int
+    #: By task, the sizes of its items added up, in any unit. Empty if none is quickly
+    #: seen, or all items are of one size. Those that have finished may be left out.
+    sizes: Mapping[int, float]
+
+
+@dataclass(slots=True)
 class CallerGrown:
     """The calling process has this many bytes more than in the beginning."""
 
@@ -171,6 +181,7 @@ Event = (
     | Away
     | MemoryLeft
     | CallerGrown
+    | Weighed
 )
 
 
@@ -255,4 +266,11 @@ class GiveUp:
     n_attempts: int
 
 
-Action = Run | Cut | Split | StartWorkers | Retire | Drop | Spill | GiveUp
+@dataclass(slots=True)
+class Weigh:
+    """See how large the tasks of this stage are: `Weighed` follows."""
+
+    stage: int
+
+
+Action = Run | Cut | Split | StartWorkers | Retire | Drop | Spill | Weigh | GiveUp

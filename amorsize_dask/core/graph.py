@@ -62,6 +62,8 @@ class Graph:
     stage_workers
         For each stage of which the user has said it, how many workers may run it at
         once, >= 1.
+    sized_stages
+        Stages of whose tasks the edge may see how large they are.
     """
 
     dependencies: Sequence[Sequence[int]]
@@ -75,6 +77,7 @@ class Graph:
     is_open: bool = False
     stage_lanes: Mapping[int, tuple[Lane, ...]] = field(default_factory=dict)
     stage_workers: Mapping[int, int] = field(default_factory=dict)
+    sized_stages: frozenset[int] = frozenset()
 
     @property
     def may_grow(self) -> bool:

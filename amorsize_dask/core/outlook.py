@@ -4,12 +4,13 @@ The first predictions rest on one task. By now more is known, so they are made a
 of when they were made: what each stage takes in its present lane, counted from when it
 was placed there, with what has been measured since. Stages of one lane share its
 workers, one after the other; those of several lanes run at the same time. What isn't
-known of later stages is taken to be as what is known of the others.
+known of later stages is taken to be as what is known of the others. When it is made,
+and what sizes tell of the tasks that are left, is decided in `forecast`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from amorsize_dask.core.cost import predict
@@ -20,9 +21,21 @@ from amorsize_dask.core.stage import Stage
 #: less left to predict.
 EARLY_FRACTION = 0.1
 
-#: Share by which more tasks must have finished for another look. Smaller: each takes a
-#: look at all stages; larger: more than a tenth is done when it is seen.
-LOOK_FRACTION = 0.1
+#: Share of the threads that a stage has at last, below which its time until then counts
+#: for itself. Smaller: what a hundred threads do is counted from when there were ten;
+#: larger: tasks that were under way when the last one was added count as not begun.
+MANY_FRACTION = 0.5
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sized:
+    """What sizes tell of a stage, by items."""
+
+    #: Seconds of all that is left.
+    left_s: float
+    #: Mean and deviation of the seconds of all items, those that are done included.
+    mean_s: float
+    std_s: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +78,7 @@ def look_out(
     caller_stages: frozenset[int],
     machine: Machine,
     limits: Limits,
+    sized: Mapping[int, Sized],
 ) -> Outlook | None:
     """Predict what a run takes; ``None`` if not enough is done, or nothing is placed.
 
@@ -80,23 +94,29 @@ def look_out(
         The host.
     limits : Limits
         What the user allows.
+    sized : mapping of int to Sized
+        For stages of which it is known, by number, what sizes tell of them.
     """
-    own = [stage for i, stage in enumerate(stages) if i not in caller_stages]
-    known = [stage for stage in own if stage.statistics.is_known]
-    done_s = sum(stage.statistics.worked_s for stage in known)
-    left_s = sum(stage.n_left * stage.statistics.mean_s for stage in known)
-    n_done = sum(stage.statistics.n_items_finished for stage in known)
-    n_unknown = sum(stage.n_left for stage in own if not stage.statistics.is_known)
+    own = {i: stage for i, stage in enumerate(stages) if i not in caller_stages}
+    known = {i: stage for i, stage in own.items() if stage.statistics.is_known}
+    done_s = sum(stage.statistics.worked_s for stage in known.values())
+    left_s = sum(
+        sized[i].left_s if i in sized else stage.n_left * stage.statistics.mean_s
+        for i, stage in known.items()
+    )
+    n_done = sum(stage.statistics.n_items_finished for stage in known.values())
+    n_unknown = sum(stage.n_left for i, stage in own.items() if i not in known)
     whole_s = done_s + left_s
     if not n_done or not whole_s:
         return None
-    unknown_s = n_unknown * whole_s / (n_done + sum(stage.n_left for stage in known))
+    n_known = n_done + sum(stage.n_left for stage in known.values())
+    unknown_s = n_unknown * whole_s / n_known
     if done_s < EARLY_FRACTION * (whole_s + unknown_s):
         return None
     parts = tuple(
-        _predict(stages[number], decisions, places, machine, limits)
-        for number, places in _find_places(decisions).items()
-        if stages[number].statistics.is_known and number not in caller_stages
+        _predict(known[i], decisions, places, machine, limits, sized.get(i))
+        for i, places in _find_places(decisions).items()
+        if i in known
     )
     return Outlook(parts, 1 + unknown_s / whole_s) if parts else None
 
@@ -118,16 +138,27 @@ def _predict(
     places: Sequence[int],
     machine: Machine,
     limits: Limits,
+    sized: Sized | None,
 ) -> Part:
-    first, last = decisions[places[0]], decisions[places[-1]]
+    last = decisions[places[-1]]
+    # Workers that are up go on, unless memory has become short for them.
+    n_most = last.placement.n_most
+    counts = [min(n_most, decisions[i].placement.n_workers) for i in places]
+    n_workers = max(counts)
+    first_many = 0
+    if last.placement.lane is Lane.THREADS:
+        # They start at once: while there were few, others waited for what these did.
+        enough = MANY_FRACTION * n_workers
+        first_many = next(i for i, n in enumerate(counts) if n >= enough)
+    place = places[first_many]
+    first = decisions[place]
     lane, statistics = last.placement.lane, stage.statistics
     workload = statistics.workload(first.n_left, stage.n_items_a_task)
+    if sized is not None:
+        workload = replace(workload, mean_s=sized.mean_s, std_s=sized.std_s)
     if lane is Lane.THREADS and statistics.gil_fraction is None:
         # What threads wait for the GIL is in the seconds that were measured in them.
         workload = replace(workload, gil_fraction=0.0)
-    # Workers that are up go on, unless memory has become short for them.
-    n_workers = max(decisions[place].placement.n_workers for place in places)
-    n_workers = min(n_workers, last.placement.n_most)
     prediction = predict(
         workload,
         machine,
@@ -137,4 +168,4 @@ def _predict(
         caller_helps=Lane.INLINE in limits.allowed_lanes,
         target_batch_s=limits.target_batch_s,
     )
-    return Part(places[0], lane, prediction.makespan_s)
+    return Part(place, lane, prediction.makespan_s)

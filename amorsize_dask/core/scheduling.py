@@ -38,16 +38,18 @@ from amorsize_dask.core.events import (
     StartFailed,
     Taken,
     Unshippable,
+    Weighed,
     WorkerLost,
     WorkerReady,
 )
 from amorsize_dask.core.experience import NOTHING_KNOWN, Experience
 from amorsize_dask.core.feeding import Feeding
+from amorsize_dask.core.forecast import Forecast
 from amorsize_dask.core.graph import Graph, GraphState
 from amorsize_dask.core.losses import ALLOWED_FAILURES, Losses
 from amorsize_dask.core.model import CALLER_LANES, Decision, Lane, Limits, Machine
 from amorsize_dask.core.outcome import Outcome
-from amorsize_dask.core.outlook import LOOK_FRACTION, Outlook, look_out
+from amorsize_dask.core.outlook import Outlook
 from amorsize_dask.core.placement import WORKER_BYTES
 from amorsize_dask.core.placing import Placing
 from amorsize_dask.core.retiring import Retiring
@@ -88,9 +90,6 @@ class Scheduling:
         What is held in memory.
     n_retired : int
         Worker processes that were ended because they had grown too much.
-    outlook : Outlook or None
-        What the run was predicted to take when a tenth of its work was done; ``None``
-        before that, and for a graph that is open, whose end isn't known.
     """
 
     def __init__(
@@ -138,9 +137,8 @@ class Scheduling:
         )
         self._retiring = Retiring(limit_bytes, machine.costs.boot_next_s)
         self.n_retired = 0
-        self.outlook: Outlook | None = None
-        self._next_look = 1.0
-        self._machine, self._limits = machine, limits
+        self._forecast = Forecast(self._graph, self.stages, machine, limits)
+        self._machine = machine
         self._n_lost_at_boot = 0
         self._losses = Losses()
         self._actions: list[Action] = []
@@ -166,6 +164,14 @@ class Scheduling:
     def n_finished(self) -> int:
         """How many tasks are finished."""
         return self._graph.n_finished
+
+    @property
+    def outlook(self) -> Outlook | None:
+        """What the run was predicted to take when a tenth of its work was done.
+
+        ``None`` before that, and for a graph that is open, whose end isn't known.
+        """
+        return self._forecast.outlook
 
     def regret_s(self) -> float:
         """Return what worker processes would have saved, had there been any."""
@@ -244,6 +250,10 @@ class Scheduling:
                 self.budget.note_left(event.n_bytes)
             case CallerGrown():
                 self.budget.note_caller_growth(event.n_bytes)
+            case Weighed():
+                if self._forecast.weigh(event):
+                    self._placing.place(event.stage)
+                self._forecast.predict(self.decisions)
             case _:
                 assert_never(event)
 
@@ -280,6 +290,7 @@ class Scheduling:
             if outcomes:
                 n_done = count_items(done)
                 stage.n_left -= n_done
+                self._forecast.note(number, outcomes)
                 stage.statistics.add(
                     outcomes,
                     lane,
@@ -314,7 +325,7 @@ class Scheduling:
                 self._actions += self._placing.split(number, event.links)
             self._placing.look_again(number)
         self._drop(dropped)
-        self._look_out()
+        self._actions += self._forecast.look(self.decisions)
         if lane is Lane.PROCESSES:
             self.budget.note_growth(event.worker, WORKER_BYTES + event.grown_bytes)
             self._retiring.note(
@@ -326,22 +337,6 @@ class Scheduling:
             self._send_away([event.worker])
         elif lane in CALLER_LANES:
             self.budget.note_caller_growth(event.grown_bytes)
-
-    def _look_out(self) -> None:
-        """Predict the end if a tenth is done; it isn't looked at after each task."""
-        graph, n_finished = self._graph.graph, self._graph.n_finished
-        if self.outlook or graph.is_open or n_finished < self._next_look:
-            return
-        # Of many stages a look takes long.
-        n_more = max(1.0, LOOK_FRACTION * n_finished, graph.n_stages / 4)
-        self._next_look = n_finished + n_more
-        self.outlook = look_out(
-            self.stages,
-            self.decisions,
-            graph.caller_stages,
-            self._machine,
-            self._limits,
-        )
 
     def _note_away(self, number: int, outcomes: list[Outcome]) -> None:
         """Count what stays on the cluster."""

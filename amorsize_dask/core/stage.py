@@ -17,6 +17,7 @@ class Stage:
         "is_away",
         "is_little",
         "is_lowered",
+        "left_s",
         "missed_s",
         "n_at_once",
         "n_items_a_task",
@@ -67,6 +68,9 @@ class Stage:
         #: What a task is taken to need at least since then. It is a guess, for which
         #: no task is refused.
         self.guessed_peak_bytes = 0.0
+        #: Mean and deviation of the seconds of what is left, by items, if sizes tell
+        #: that it differs from what has finished.
+        self.left_s: tuple[float, float] | None = None
         #: Whether a sample is in flight.
         self.sampling = False
         #: Workers in the last decision that was recorded.
@@ -78,6 +82,9 @@ class Stage:
         """Return what is left to do."""
         n_tasks = self.n_left + self.n_more
         workload = self.statistics.workload(n_tasks, self.n_items_a_task)
+        if self.left_s is not None:
+            mean_s, std_s = self.left_s
+            workload = replace(workload, mean_s=mean_s, std_s=std_s)
         if self.guessed_peak_bytes > workload.peak_bytes:
             return replace(workload, peak_bytes=self.guessed_peak_bytes)
         return workload

@@ -42,6 +42,8 @@ from amorsize_dask.core.events import (
     Split,
     StartFailed,
     StartWorkers,
+    Weigh,
+    Weighed,
     WorkerReady,
 )
 from amorsize_dask.core.model import Lane
@@ -67,6 +69,7 @@ from amorsize_dask.execute.side import SideWatch
 from amorsize_dask.execute.sizing import Sizing
 from amorsize_dask.execute.store import Store
 from amorsize_dask.execute.threads import Mailbox, ThreadWorker
+from amorsize_dask.execute.weighing import weigh
 from amorsize_dask.measure.clock import RunDelay
 from amorsize_dask.measure.gil import WATCH_INTERVAL_S
 
@@ -340,6 +343,9 @@ class Execution:
                     failed = self.store.spill(action.tasks)
                     if failed:
                         events.append(SpillFailed(failed))
+                case Weigh():
+                    sizes = weigh(self._tasks, action.stage)
+                    events.append(Weighed(action.stage, sizes))
                 case GiveUp():
                     self._give_up(action)
                 case _:

@@ -207,6 +207,11 @@ def _assemble(
             rest_stage=rest_stage,
             tail_stage=tail_stage,
             stage_lanes=stage_lanes,
+            sized_stages=frozenset(
+                stage
+                for stage, node in zip(stages.stage_of, tasks, strict=True)
+                if type(node) is Piece and node.recipe.cut is not None
+            ),
         ),
         keys=[known_as[end] for end in ends],
         nodes=tasks,

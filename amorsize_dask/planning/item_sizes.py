@@ -7,14 +7,14 @@ of these go with their sizes, so do those of the others.
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from math import isfinite
 from statistics import fmean, pstdev
 from typing import Any
 
+from amorsize_dask.measure.item_size import find_measure, size_of_file
 from amorsize_dask.planning.data import spread
 
 #: Items whose sizes are looked at, and files among them. Smaller: what is rare isn't
@@ -55,10 +55,10 @@ def measure_sizes(items: Sequence[Any]) -> dict[int, float]:
     if not len(items):
         return {}
     kind = type(items[0])
-    find = _find_measure(items)
+    find = find_measure(items)
     if find is None:
         return {}
-    most = MOST_FILES if find is _size_of_file else MOST_SIZED
+    most = MOST_FILES if find is size_of_file else MOST_SIZED
     sizes: dict[int, float] = {}
     try:
         for place in islice(spread(len(items)), most):
@@ -70,36 +70,6 @@ def measure_sizes(items: Sequence[Any]) -> dict[int, float]:
     except (TypeError, ValueError, OverflowError, OSError):
         return {}
     return sizes if len(set(sizes.values())) > 1 else {}
-
-
-def _find_measure(items: Sequence[Any]) -> Callable[[Any], float] | None:
-    """Return what measures such items, going by the first."""
-    first = items[0]
-    if isinstance(first, bool):
-        return None
-    if isinstance(first, int | float):
-        return float
-    if isinstance(first, str | os.PathLike):
-        try:
-            is_file = os.path.isfile(first)
-        except ValueError:
-            is_file = False  # a text with a null in it
-        if is_file:
-            return _size_of_file
-        return len if isinstance(first, str) else None
-    if hasattr(first, "__array_interface__"):
-        return _size_of_array
-    if isinstance(first, bytes | bytearray | list | tuple | dict | set | frozenset):
-        return len
-    return None
-
-
-def _size_of_file(path: Any) -> float:
-    return os.stat(path).st_size
-
-
-def _size_of_array(array: Any) -> float:
-    return float(array.nbytes)
 
 
 def order_by_size(n: int, sizes: Mapping[int, float]) -> Iterator[int]:

@@ -33,6 +33,8 @@ from amorsize_dask.core.events import (
     StartFailed,
     StartWorkers,
     Unshippable,
+    Weigh,
+    Weighed,
     WorkerLost,
     WorkerReady,
 )
@@ -146,7 +148,7 @@ def simulate(
     if len(tasks) != len(graph):
         raise ValueError(f"{len(tasks)} simulated tasks for a graph of {len(graph)}")
     core = Scheduling(graph, machine, limits, n_warm=n_warm, recalled=recalled)
-    edge = _SimulatedMachine(core, tasks, graph.n_items, machine, n_warm, faults)
+    edge = _SimulatedMachine(core, tasks, graph, machine, n_warm, faults)
     return edge.run()
 
 
@@ -157,14 +159,15 @@ class _SimulatedMachine:
         self,
         core: Scheduling,
         tasks: Sequence[AnyTask],
-        n_items: Sequence[int],
+        graph: Graph,
         machine: Machine,
         n_warm: int,
         faults: Faults,
     ) -> None:
         self._core = core
         self._tasks = list(tasks)
-        self._n_items = list(n_items)
+        self._n_items = list(graph.n_items)
+        self._stage_of = list(graph.stage_of)
         self._costs = machine.costs
         self._n_warm = n_warm
         self._faults = faults
@@ -243,6 +246,8 @@ class _SimulatedMachine:
                     self._meter.drop(action.tasks)
                 case Retire():
                     self._retire(action.worker)
+                case Weigh():
+                    events.append(Weighed(action.stage, self._weigh(action.stage)))
                 case Split():
                     raise NotImplementedError("no simulated task is a chain")
                 case GiveUp():
@@ -270,6 +275,18 @@ class _SimulatedMachine:
         self._tasks.append(part)
         self._n_items[action.task] -= action.n_items
         self._n_items.append(action.n_items)
+        self._stage_of.append(self._stage_of[action.task])
+
+    def _weigh(self, stage: int) -> dict[int, float]:
+        """Return the sizes of a stage's tasks, if there is something to be seen."""
+        n_items = self._n_items or [1] * len(self._tasks)
+        own = [
+            (task, n_items[task])
+            for task, number in enumerate(self._stage_of)
+            if number == stage and n_items[task]
+        ]
+        sizes = {task: self._tasks[task].size for task, _ in own}
+        return sizes if len({sizes[task] / n for task, n in own}) > 1 else {}
 
     def _give(self, action: Run) -> list[Event]:
         number, batch = action.worker, action.tasks

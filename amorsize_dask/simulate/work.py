@@ -33,6 +33,8 @@ class SimulatedTask(NamedTuple):
     peak_bytes: int = 0
     #: Bytes that it leaves behind in its worker process.
     leaked_bytes: int = 0
+    #: How large it is, in any unit, as far as that is quickly seen.
+    size: float = 0.0
 
     def cut(self, n: int, n_left: int) -> tuple[SimulatedTask, SimulatedTask]:
         """Return tasks with the first n items of those left, and with the others."""
@@ -45,6 +47,7 @@ class SimulatedTask(NamedTuple):
             out_bytes=round(fraction * self.out_bytes),
             pack_s=fraction * self.pack_s,
             leaked_bytes=round(fraction * self.leaked_bytes),
+            size=fraction * self.size,
         )
 
 
@@ -70,6 +73,7 @@ class SimulatedPartition:
         "peak_bytes",
         "seconds",
         "shown_fraction",
+        "size",
     )
 
     def __init__(self, items: Sequence[SimulatedTask]) -> None:
@@ -87,6 +91,7 @@ class SimulatedPartition:
         self.out_bytes = sum(item.out_bytes for item in items)
         self.pack_s = sum(item.pack_s for item in items)
         self.leaked_bytes = sum(item.leaked_bytes for item in items)
+        self.size = sum(item.size for item in items)
         self.peak_bytes = max((item.peak_bytes for item in items), default=0)
 
     def cut(self, n: int, n_left: int) -> tuple[SimulatedPartition, SimulatedPartition]:

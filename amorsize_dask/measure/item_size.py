@@ -1,0 +1,48 @@
+"""How large an item is, where that is quickly seen: mostly that tells what it takes."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from typing import Any
+
+
+def find_measure(items: Sequence[Any]) -> Callable[[Any], float] | None:
+    """Return what measures such items, going by the first; ``None`` if nothing does.
+
+    Of files it is their bytes, of containers and texts their lengths, of arrays their
+    bytes; numbers are their own size.
+    """
+    first = items[0]
+    if isinstance(first, bool):
+        return None
+    if isinstance(first, int | float):
+        return float
+    if isinstance(first, str | os.PathLike):
+        try:
+            is_file = os.path.isfile(first)
+        except ValueError:
+            is_file = False  # a text with a null in it
+        if is_file:
+            return size_of_file
+        return len if isinstance(first, str) else None
+    if hasattr(first, "__array_interface__"):
+        return _size_of_array
+    if isinstance(first, bytes | bytearray | list | tuple | dict | set | frozenset):
+        return len
+    return None
+
+
+def size_of_file(path: Any) -> float:
+    """Return the bytes of a file.
+
+    Raises
+    ------
+    OSError
+        If there is none.
+    """
+    return os.stat(path).st_size
+
+
+def _size_of_array(array: Any) -> float:
+    return float(array.nbytes)
