@@ -30,5 +30,11 @@ class Experience:
     peak_bytes: float = 0.0
 
 
+class Sampled(Experience):
+    """The same of some of the very items that a run has, and so of what they make."""
+
+    __slots__ = ()
+
+
 #: By stage, where no run has been before.
 NOTHING_KNOWN: Mapping[int, Experience] = {}

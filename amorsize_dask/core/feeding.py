@@ -14,6 +14,7 @@ from amorsize_dask.core.events import (
     Run,
     StartWorkers,
 )
+from amorsize_dask.core.experience import Sampled
 from amorsize_dask.core.fitting import Fitting
 from amorsize_dask.core.graph import GraphState
 from amorsize_dask.core.model import CALLER_LANES, Lane, Limits, Machine, Placement
@@ -307,7 +308,8 @@ class Feeding:
             # Memory leaves no room for one on each core, and the side thread has one.
             n_on += 1
         n_most = placement.n_most
-        if self._placing.stages[number].statistics.is_recalled:
+        recalled = self._placing.stages[number].statistics.recalled
+        if recalled is not None and not isinstance(recalled, Sampled):
             # Results may be larger than those of earlier runs.
             n_most = min(n_most, n_slots)
         if number in self._workers[worker].stages:

@@ -25,7 +25,7 @@ from amorsize_dask.measure.kept_file import cache_folder, read_json, write_json
 logger = logging.getLogger(__name__)
 
 #: Version of the file's form; files of other versions are not read.
-VERSION = 3
+VERSION = 4
 
 #: Characters of a file that are read. Smaller: more costs than today's don't fit;
 #: larger: a file that is none of ours is read to its end.
@@ -37,6 +37,11 @@ MAX_CHARACTERS = 100_000
 #: milliseconds that it may take.
 N_ROUNDS = 9
 N_BULK_ROUNDS = 5
+
+#: Threads that are started together to see what that costs, and how often. Smaller:
+#: each costs less than in a run of a hundred; larger: it takes longer than it is worth.
+N_THREADS = 16
+N_THREAD_ROUNDS = 3
 
 #: Bytes of the block that is echoed to measure the speed of a pipe. Smaller: the round
 #: trip, which is taken off, is most of it; larger: it takes longer than it is worth.
@@ -134,47 +139,55 @@ def _check(content: object) -> Costs:
 
 
 def measure_thread_costs() -> tuple[float, float]:
-    """Measure starting a thread and handing something to one, in a few milliseconds.
+    """Measure starting threads and handing something to each, in some milliseconds.
+
+    There are several of them, as in a run: one that is started while others wait takes
+    longer than one that is alone, and so does one that wakes while others do.
 
     Returns
     -------
     thread_start_s, hand_off_s : float
-        Seconds until a new thread has run, and until a waiting one has answered.
+        Seconds for each until new threads have been started, and until waiting ones
+        have answered.
 
     Raises
     ------
     RuntimeError
-        If no thread can be started.
+        If they can't be started. None of them is left.
     """
-    starts = []
-    for _ in range(N_ROUNDS):
+    costs = [_try_threads() for _ in range(N_THREAD_ROUNDS)]
+    return min(start_s for start_s, _ in costs), min(hand_s for _, hand_s in costs)
+
+
+def _try_threads() -> tuple[float, float]:
+    asked: list[SimpleQueue[bool]] = []
+    answered: SimpleQueue[bool] = SimpleQueue()
+    threads: list[threading.Thread] = []
+
+    def answer(asked: SimpleQueue[bool]) -> None:
+        while asked.get():
+            answered.put(True)
+
+    try:
         start = perf_counter()
-        thread = threading.Thread(target=int)
-        thread.start()
-        thread.join()
-        starts.append(perf_counter() - start)
-    return min(starts), _measure_hand_off()
-
-
-def _measure_hand_off() -> float:
-    asked: SimpleQueue[int | None] = SimpleQueue()
-    answered: SimpleQueue[int] = SimpleQueue()
-
-    def answer() -> None:
-        while (number := asked.get()) is not None:
-            answered.put(number)
-
-    thread = threading.Thread(target=answer, daemon=True)
-    thread.start()
-    hand_offs = []
-    for number in range(2 * N_ROUNDS):
-        start = perf_counter()
-        asked.put(number)
-        answered.get()
-        hand_offs.append(perf_counter() - start)
-    asked.put(None)
-    thread.join()
-    return min(hand_offs)
+        for _ in range(N_THREADS):
+            queue: SimpleQueue[bool] = SimpleQueue()
+            thread = threading.Thread(target=answer, args=(queue,), daemon=True)
+            thread.start()
+            threads.append(thread)
+            asked.append(queue)
+        started = perf_counter()
+        for queue in asked:
+            queue.put(True)
+        for _ in threads:
+            answered.get()
+        end = perf_counter()
+    finally:
+        for queue in asked:
+            queue.put(False)
+        for thread in threads:
+            thread.join()
+    return (started - start) / N_THREADS, (end - started) / N_THREADS
 
 
 def measure_round_trip_s(echo: Callable[[bytes], bytes]) -> float:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from amorsize_dask.core.experience import Experience
+from amorsize_dask.core.experience import Sampled
 from amorsize_dask.core.statistics import FIRST_SPREAD
 
 
@@ -72,11 +72,11 @@ class DiagnosticProfile:
     #: How a `multiprocessing.Pool` starts its processes here.
     start_method: str = ""
 
-    def to_experience(self, n_items: int) -> Experience:
+    def to_experience(self, n_items: int) -> Sampled:
         """Return what a scheduler should know of the function before it runs it."""
         variation = self.coefficient_of_variation
         spread = FIRST_SPREAD if variation is None else variation
-        return Experience(
+        return Sampled(
             n_items=max(1, n_items),
             mean_s=self.avg_execution_time,
             std_s=spread * self.avg_execution_time,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from itertools import accumulate
 from typing import Any, TypeVar
 
@@ -32,7 +32,7 @@ from amorsize_dask.core.events import (
     WorkerLost,
     WorkerReady,
 )
-from amorsize_dask.core.experience import Experience
+from amorsize_dask.core.experience import Experience, Sampled
 from amorsize_dask.core.feeding import SLICE_BYTES, SLICE_GROWTH, TRUST_S
 from amorsize_dask.core.fitting import Fitting
 from amorsize_dask.core.model import Lane, Limits
@@ -601,6 +601,28 @@ def test_results_may_be_larger_than_those_of_earlier_runs(waits: bool) -> None:
     given += only(Run, core.handle(*events))
     assert 1 <= len(given) <= 4
     assert all(len(run.tasks) == 1 for run in given)
+
+
+def test_results_are_as_large_as_those_of_a_sample() -> None:
+    """What was sampled of the run itself needn't be waited for."""
+    seen_before = seen(0.02, 100, out_bytes=10.0)
+    seen_before = replace(seen_before, cpu_fraction=0.0, gil_fraction=0.0)
+    known = Sampled(**asdict(seen_before))
+    n_running = 0
+    for recalled in (seen_before, known):
+        core = Scheduling(bag(100), machine(4), Limits(), recalled={0: recalled})
+        events: list[Event] = []
+        given = []
+        for _ in range(10):
+            actions = core.handle(*events)
+            given += only(Run, actions)
+            events = [
+                WorkerReady(worker)
+                for start in only(StartWorkers, actions)
+                for worker in start.workers
+            ]
+        assert len(given) > 10 * n_running
+        n_running = len(given)
 
 
 def test_memory_of_earlier_runs_refuses_nothing() -> None:
