@@ -51,7 +51,7 @@ _LISTED = (Set, dict, deque, KeysView, ValuesView)
 
 
 #: Types of which a part is as good as the whole, and made in no time.
-_SLICED = (list, tuple, range, str, bytes)
+SLICED = (list, tuple, range, str, bytes)
 
 
 class Unread:
@@ -201,7 +201,7 @@ def list_all(whole: Iterable[Any]) -> Sequence[Any]:
     ArgumentError
         If there seems to be no end of them. Its `value` has all of the items.
     """
-    if isinstance(whole, _SLICED):
+    if isinstance(whole, SLICED):
         return whole
     if is_endless(whole):
         raise ArgumentError("data", whole, _NO_END)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from contextlib import closing
-from itertools import chain, compress
+from itertools import chain, islice
 from typing import Any
 
 from dask.base import compute
@@ -16,6 +16,7 @@ from amorsize_dask.execute.recipe import Cut, Piece, Recipe, Step
 from amorsize_dask.execute.stand_ins import call_each, gather
 from amorsize_dask.lowering import lower
 from amorsize_dask.measure.machine import measure_machine
+from amorsize_dask.planning.data import SLICED
 from amorsize_dask.scheduler import AmorsizeScheduler
 
 #: Pieces of a list for each core. Smaller: results come, and wait, in larger pieces;
@@ -152,19 +153,29 @@ def leave_out(items: Sequence[Any], results: Mapping[int, Any]) -> Sequence[Any]
     """Return the items at the places that have no result yet."""
     if not results:
         return items
-    return list(compress(items, (place not in results for place in range(len(items)))))
+    if not isinstance(items, SLICED):
+        items = list(items)
+    # By slices, since of short calls looking at each place takes longer than they do.
+    left: list[Any] = []
+    start = 0
+    for place in sorted(results):
+        left += items[start:place]
+        start = place + 1
+    left += items[start:]
+    return left
 
 
-def put_back(
-    values: Iterable[Any], results: Mapping[int, Any], n_items: int
-) -> list[Any]:
+def put_back(values: Iterable[Any], results: Mapping[int, Any]) -> list[Any]:
     """Return the results of all items, given those of the others in order."""
     if not results:
         return list(values)
     others = iter(values)
-    return [
-        results[place] if place in results else next(others) for place in range(n_items)
-    ]
+    found: list[Any] = []
+    for place in sorted(results):
+        found += islice(others, place - len(found))
+        found.append(results[place])
+    found += others
+    return found
 
 
 def compute_collection(

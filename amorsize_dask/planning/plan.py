@@ -130,7 +130,7 @@ class Plan:
                 self._experience,
                 self.max_workers,
             )
-        return put_back(values, self.results, len(items))
+        return put_back(values, self.results)
 
     def stream(
         self, scheduler: AmorsizeScheduler | None = None
@@ -244,7 +244,7 @@ class Plan:
         is_plain = profile is None or profile.unpicklable is None
         func = self.func if is_plain else SentByValue(self.func)
         values = map_with(pool, func, others, self.chunksize)
-        return put_back(values, self.results, len(items))
+        return put_back(values, self.results)
 
     @property
     def _is_alone(self) -> bool:

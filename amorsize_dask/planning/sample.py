@@ -39,6 +39,11 @@ from amorsize_dask.planning.trial import Trial
 BUDGET_S = 0.03
 BUDGET_FRACTION = 0.03
 
+#: Seconds that calls may take in any case until there are `CLEAR_ITEMS`, whatever the
+#: clock says. Smaller: where others keep the machine busy one short call decides, which
+#: was the first; larger: see above.
+LEAST_BUDGET_S = 0.003
+
 #: Share of a loop's time that calls in two threads at once may take beside. Smaller:
 #: work of some seconds goes to threads that are in each other's way; larger: see above.
 SHARING_FRACTION = 0.02
@@ -412,6 +417,9 @@ class Sampling:
         if self._is_clear():
             return 0
         left_s = max(BUDGET_S, BUDGET_FRACTION * loop_s) - elapsed_s
+        if sample.n_tried < CLEAR_ITEMS:
+            called_s = sum(outcome.seconds for outcome in sample.outcomes)
+            left_s = max(left_s, LEAST_BUDGET_S - called_s)
         left_bytes = KEPT_BYTES - len(sample.values) * self._result_bytes
         if left_s < mean_s or left_bytes < self._result_bytes:
             return 0

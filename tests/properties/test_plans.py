@@ -95,7 +95,7 @@ def test_pieces_and_results_make_the_whole(
     results = {place: values[place] for place in known if place < len(values)}
     others = leave_out(values, results)
     assert len(others) + len(results) == len(values)
-    assert put_back(others, results, len(values)) == values
+    assert put_back(others, results) == values
     if values:
         tasks, keys = make_tasks(abs, values, n_pieces)
         assert len(keys) == min(n_pieces, len(values))

@@ -64,6 +64,16 @@ def test_it_stops_where_there_is_little() -> None:
     assert sample.seconds < 10 * planning_sample.BUDGET_S
 
 
+def test_one_short_call_never_decides(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where others keep the machine busy the time may be up before it has begun."""
+    monkeypatch.setattr(planning_sample, "BUDGET_S", 0.0)
+    monkeypatch.setattr(planning_sample, "BUDGET_FRACTION", 0.0)
+    short = take_sample(functions.spin, [1e-6] * 100_000, 100_000)
+    assert short.n_tried >= planning_sample.CLEAR_ITEMS
+    long = take_sample(functions.nap, [0.01] * 100, 100)
+    assert long.n_tried == 1
+
+
 def test_most_is_most() -> None:
     for most in (1, 2, 7):
         sample = take_sample(functions.spin, [0.001] * 100, 100, most)
