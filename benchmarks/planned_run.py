@@ -71,13 +71,16 @@ def run_pool(work: Work, n_jobs: int, chunksize: int) -> list[Any]:
 
 
 def make_grid(n_items: int, n_cores: int) -> list[tuple[int, int]]:
-    """Return process counts and chunk sizes, a loop among them."""
+    """Return process counts and chunk sizes, a loop among them.
+
+    Counts go up to one more than there are cores.
+    """
     grid = [(1, 1)]
-    for n_jobs in range(2, n_cores + 1):
+    for n_jobs in range(2, n_cores + 2):
         size = 1
         while size * n_jobs <= n_items:
             grid.append((n_jobs, size))
-            size *= 4
+            size *= 2 if n_jobs == n_cores else 4
         grid.append((n_jobs, max(1, n_items // n_jobs)))
     return list(dict.fromkeys(grid))
 
