@@ -25,6 +25,8 @@ class Round:
     bag: str
     lane: str
     cpu_fraction: float
+    #: Mean seconds of a call.
+    item_s: float
     optimize_s: float
     pool_predicted_s: float
     compute_predicted_s: float
@@ -136,6 +138,7 @@ def _run_round(work: Work, scheduler: Any, shift: int) -> Round:
         bag=f"bag {size}",
         lane=plan.lane,
         cpu_fraction=plan.diagnostic_profile.cpu_fraction,
+        item_s=plan.diagnostic_profile.avg_execution_time,
         optimize_s=taken,
         pool_predicted_s=plan.pool_predicted_s,
         compute_predicted_s=plan.predicted_s,

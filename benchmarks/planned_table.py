@@ -38,7 +38,7 @@ count. In each round the plan is new and another call is first. Figures are of m
   for `compute`, and the scheduler for the bag when a tenth of its work was done, over
   those that it took; each is compared with its own run. "–": the sample has done all
   of it, or the run was over before.
-- **optimize**: its seconds. One item is always tried to its end.
+- **optimize**: its seconds. One item is always tried to its end, however long it is.
 - **execute**: over the loop.
 - Bold figures are above their limits."""
 
@@ -60,6 +60,7 @@ class Row:
     pool_predicted: float
     compute_predicted: float | None
     early_predicted: float | None
+    item_s: float
     optimize_s: float
     execute: float
 
@@ -94,6 +95,7 @@ def make_row(name: str, found: Found) -> Row:
         if seconds["compute"] > NOTHING_LEFT_S
         else None,
         early_predicted=median(early) if early else None,
+        item_s=median(each.item_s for each in rounds),
         optimize_s=median(each.optimize_s for each in rounds),
         execute=seconds["execute"] / seconds["pool 1 1"],
     )
@@ -176,6 +178,12 @@ def judge(rows: Sequence[Row], simulated: Sequence[Simulated]) -> list[str]:
                 "optimize, over the larger of 50 ms and 5 % of the loop",
                 [(row.name, row.optimize_s / row.optimize_most_s) for row in rows],
                 1.0,
+            ),
+            *(
+                f"optimize waits for one call of `{row.name}`, which takes "
+                f"{format_seconds(row.item_s)}: it can't take less"
+                for row in rows
+                if row.item_s > row.optimize_most_s
             ),
             *_judge_errors("", rows),
         ]

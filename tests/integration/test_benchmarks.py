@@ -230,7 +230,9 @@ def test_limits_of_plans_are_judged(load: Any) -> None:
     """What is above its limit is named, and predictions count by their errors."""
     table, run = load("planned_table"), load("planned_run")
 
-    def make(name: str, planned_s: float, predicted_s: float) -> Any:
+    def make(
+        name: str, planned_s: float, predicted_s: float, item_s: float = 0.01
+    ) -> Any:
         seconds = {"pool 1 1": 1.0, "pool 2 1": planned_s, "pool 2 4": 0.5}
         seconds |= {"bag 1": 0.5, "bag 10": 0.55, "compute": 0.5, "execute": 1.0}
         each = run.Round(
@@ -238,6 +240,7 @@ def test_limits_of_plans_are_judged(load: Any) -> None:
             bag="bag 10",
             lane="processes",
             cpu_fraction=1.0,
+            item_s=item_s,
             optimize_s=0.06,
             pool_predicted_s=predicted_s,
             compute_predicted_s=0.5,
@@ -254,6 +257,37 @@ def test_limits_of_plans_are_judged(load: Any) -> None:
     assert "pool predicted: off by 25%" in lines[4]
     assert "**not reached**" in lines[4]
     assert "**" not in lines[5] + lines[6]
+    lines = table.judge([*rows, make("long", 0.5, 0.5, item_s=0.055)], [])
+    assert lines[4].startswith("optimize waits for one call of `long`")
+
+
+def test_the_best_call_is_told_by_other_rounds(load: Any) -> None:
+    """One that was fastest once by chance isn't what others are held against."""
+    table, run = load("planned_table"), load("planned_run")
+
+    def make(seconds: dict[str, float]) -> Any:
+        return run.Round(
+            pool="pool 2 1",
+            bag="bag 1",
+            lane="processes",
+            cpu_fraction=1.0,
+            item_s=0.01,
+            optimize_s=0.01,
+            pool_predicted_s=0.5,
+            compute_predicted_s=0.5,
+            seconds={"pool 1 1": 1.0, "bag 1": 0.5, "compute": 0.5, "execute": 0.5}
+            | seconds,
+        )
+
+    lucky = [
+        make({"pool 2 1": 0.5, "pool 2 2": 0.5 + 0.05 * (i != 0), "pool 2 4": 0.55})
+        for i in range(4)
+    ]
+    lucky[1].seconds["pool 2 4"] = 0.4
+    row = table.make_row("lucky", run.Found(rounds=lucky))
+    assert row.pool == 1.0
+    worse = [make({"pool 2 1": 0.6, "pool 2 2": 0.5}) for _ in range(3)]
+    assert table.make_row("worse", run.Found(rounds=worse)).pool == pytest.approx(1.2)
 
 
 def test_clients_are_compared(tmp_path: Path) -> None:
