@@ -144,10 +144,10 @@ class Limits:
     target_batch_s: float = 0.1
     #: Most tasks in a batch; ``None``: as many as pay.
     max_batch_size: int | None = None
+    #: The lanes that may be used, simplest first; at least one.
+    allowed_lanes: tuple[Lane, ...] = field(init=False, repr=False, compare=False)
 
-    @property
-    def allowed_lanes(self) -> tuple[Lane, ...]:
-        """The lanes that may be used, simplest first; at least one."""
+    def _find_allowed_lanes(self) -> tuple[Lane, ...]:
         lanes = tuple(lane for lane in Lane if lane in self.lanes)
         if not self.isolate:
             return lanes
@@ -155,6 +155,7 @@ class Limits:
         return outside or tuple(lane for lane in lanes if lane is not Lane.INLINE)
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "allowed_lanes", self._find_allowed_lanes())
         if not self.allowed_lanes:
             raise ValueError(
                 f"no lane is allowed: {self.lanes}, isolate={self.isolate}"

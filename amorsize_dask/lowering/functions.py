@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from functools import partial
+from functools import cache, partial
 from typing import Any
 
 from dask._task_spec import GraphNode, Task
@@ -44,8 +44,14 @@ def look_up(name: str) -> Any:
 
     ``None`` if no one has imported its module so far, or if there is no such name.
     """
-    module, _, path = name.partition(":")
+    module, path = _split(name)
     found: Any = sys.modules.get(module)
-    for part in path.split("."):
+    for part in path:
         found = getattr(found, part, None)
     return found
+
+
+@cache
+def _split(name: str) -> tuple[str, list[str]]:
+    module, _, path = name.partition(":")
+    return module, path.split(".")

@@ -136,27 +136,39 @@ class Calls:
 
     def __init__(self) -> None:
         self._recipes: dict[tuple[int, tuple[bool, ...]], Recipe] = {}
+        # By what arguments are, which tells all about them that matters here.
+        self._by_types: dict[tuple[int, tuple[type, ...]], Recipe | None] = {}
 
     def convert(self, node: Task) -> Piece | None:
         """Return the same task as a piece; ``None`` if it is more than one call."""
         if node.kwargs or node.func is RUN_FUSED:
             return None
-        arguments, are_keys = [], []
-        for argument in node.args:
-            if type(argument) is TaskRef:
-                arguments.append(argument.key)
-            elif type(argument) is Alias:
-                arguments.append(argument.target)
-            elif isinstance(argument, GraphNode):
-                return None
-            else:
-                arguments.append(argument)
-            are_keys.append(isinstance(argument, TaskRef | Alias))
-        place = id(node.func), tuple(are_keys)
+        place = id(node.func), tuple(map(type, node.args))
+        try:
+            recipe = self._by_types[place]
+        except KeyError:
+            recipe = self._by_types[place] = self._find(node)
+        if recipe is None:
+            return None
+        arguments = list(node.args)
+        for i in recipe.references:
+            reference = arguments[i]
+            is_alias = isinstance(reference, Alias)
+            arguments[i] = reference.target if is_alias else reference.key
+        return Piece(recipe, arguments)
+
+    def _find(self, node: Task) -> Recipe | None:
+        are_keys = tuple([isinstance(a, TaskRef | Alias) for a in node.args])
+        if any(
+            isinstance(argument, GraphNode) and not is_key
+            for argument, is_key in zip(node.args, are_keys, strict=True)
+        ):
+            return None
+        place = id(node.func), are_keys
         recipe = self._recipes.get(place)
         if recipe is None:
             recipe = self._recipes[place] = self._make(node.func, are_keys)
-        return Piece(recipe, arguments)
+        return recipe
 
     @staticmethod
     def _make(function: Any, are_keys: Sequence[bool]) -> Recipe:
