@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections import Counter
 from functools import cached_property
+from time import perf_counter
 from typing import Any
 
 from amorsize_dask.core.budget import LARGE_BYTES, Budget
@@ -41,6 +42,10 @@ CLOSE_FRACTION = 0.05
 #: really has. Smaller: it looks for nothing; larger: it looks too late.
 NEAR_FRACTION = 0.25
 
+#: Seconds between two looks before that. Smaller: short batches pay for it; larger:
+#: results whose size no one knows fill the memory meanwhile.
+LOOK_S = 0.02
+
 #: Share of the limit by which it may have more than is known of before it gives back
 #: what it has freed. Smaller: that takes time, for little; larger: it has no room.
 TRIM_FRACTION = 0.05
@@ -62,6 +67,7 @@ class Sizing:
         # Stages whose results are large, and those whose tasks were pickled.
         self._large: set[int] = set()
         self._weighed: set[int] = set()
+        self._next_look_s = 0.0
         # How many times as large as its pickle a result is, by stage.
         self._ratios: dict[int, float] = {}
         self._start_bytes = read_private_rss() if start_bytes is None else start_bytes
@@ -154,10 +160,14 @@ class Sizing:
         Without what it has mapped, which counts as files. 0 as long as it doesn't
         matter.
         """
-        budget = self._budget
-        if budget.taken_bytes < NEAR_FRACTION * budget.limit_bytes:
+        budget, now = self._budget, perf_counter()
+        near_bytes = NEAR_FRACTION * budget.limit_bytes
+        if budget.taken_bytes < near_bytes and now < self._next_look_s:
             return 0
+        self._next_look_s = now + LOOK_S
         grown = read_private_rss() - self._start_bytes
+        if grown < near_bytes and budget.taken_bytes < near_bytes:
+            return 0
         if grown > budget.here_bytes + TRIM_FRACTION * budget.limit_bytes:
             trim_rss()
             grown = read_private_rss() - self._start_bytes

@@ -6,8 +6,11 @@ import copyreg
 import logging
 import pickle
 import sys
+from contextlib import suppress
 from dataclasses import dataclass
+from itertools import islice
 from time import perf_counter
+from types import MemberDescriptorType, ModuleType
 from typing import Any
 
 import cloudpickle
@@ -19,6 +22,12 @@ logger = logging.getLogger(__name__)
 
 #: What a value is taken to have that doesn't even tell what itself takes, in bytes.
 UNKNOWN_BYTES = 100
+
+#: Levels of containers and attributes that are looked into for attributes, and items
+#: of each container. Smaller: objects that hold others are taken for small ones;
+#: larger: measuring a result takes longer than making it.
+MAX_DEPTH = 4
+MAX_ITEMS = 10
 
 #: Bytes after which pickling is stopped. Smaller: large results are taken for small
 #: ones; larger: measuring a large list takes longer than the task that made it.
@@ -72,17 +81,61 @@ class _Counter:
 def measure_held(value: Any) -> int:
     """Return the bytes that a value takes in memory, by Dask's estimate.
 
-    A value that can't be estimated, for it is nested too deeply or its own methods
-    raise, counts as what Python says of it alone.
+    What Dask knows nothing of, objects of users' classes for instance, counts with its
+    attributes, also as an item of lists, tuples, sets and dicts. A value that can't be
+    estimated, for it is nested too deeply or its own methods raise, counts as what
+    Python says of it alone.
     """
     try:
-        return max(0, int(sizeof(value)))
+        n_bytes = max(0, int(sizeof(value)))
+        return n_bytes + int(_measure_attributes(value, MAX_DEPTH))
     except Exception as error:
         logger.debug("the size of a %s isn't known: %r", type(value).__name__, error)
     try:
         return sys.getsizeof(value, UNKNOWN_BYTES)
     except Exception:
         return UNKNOWN_BYTES
+
+
+def _measure_attributes(value: Any, depth: int) -> float:
+    """Return the bytes of attributes within a value that Dask doesn't look at."""
+    kind = type(value)
+    if kind in _PLAIN or not depth:
+        return 0.0
+    if kind is dict:
+        items: Any = value.values()
+    elif kind in (list, tuple, set, frozenset):
+        items = value
+    elif sizeof.dispatch(kind) is _UNKNOWN and not isinstance(value, ModuleType):
+        attributes = _attributes_of(value)
+        n_bytes = sizeof(attributes) if attributes else 0
+        return n_bytes + _measure_attributes(attributes, depth - 1)
+    else:
+        return 0.0
+    if not items:
+        return 0.0
+    # Items often share what they refer to.
+    looked_at = {id(item): item for item in islice(items, MAX_ITEMS)}
+    n_bytes = sum(_measure_attributes(item, depth - 1) for item in looked_at.values())
+    return n_bytes / min(MAX_ITEMS, len(items)) * len(items)
+
+
+def _attributes_of(value: Any) -> dict[str, Any]:
+    attributes = getattr(value, "__dict__", None)
+    found = dict(attributes) if type(attributes) is dict else {}
+    for owner in type(value).__mro__:
+        slots = owner.__dict__.get("__slots__", ())
+        for name in (slots,) if isinstance(slots, str) else slots:
+            descriptor = owner.__dict__.get(name)
+            if isinstance(descriptor, MemberDescriptorType):
+                with suppress(AttributeError):  # nothing has been put there
+                    found[name] = descriptor.__get__(value)
+    return found
+
+
+#: What has no attributes, and Dask's way with what it doesn't know.
+_PLAIN = frozenset((int, float, complex, bool, str, bytes, bytearray, type(None), type))
+_UNKNOWN = sizeof.dispatch(object)
 
 
 class _ByName(pickle.Pickler):

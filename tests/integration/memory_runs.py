@@ -37,6 +37,22 @@ def make_texts(i: int) -> list[str]:
     ]
 
 
+def make_pairs_of_one_text(i: int) -> list[tuple[int, str]]:
+    """Make a list whose pickle is 400 kB and that takes twenty times as much."""
+    text = "a text that they share"
+    return [(i + k, text) for k in range(60_000)]
+
+
+class Table:
+    """Of which Dask's `sizeof` knows nothing."""
+
+    def __init__(self, i: int) -> None:
+        self.columns = {"a": make_array(i)}
+
+    def __len__(self) -> int:
+        return len(self.columns["a"])
+
+
 def count_both(a: Any, b: Any) -> int:
     return len(a) + len(b)
 
@@ -49,11 +65,26 @@ def hold(scheduler: AmorsizeScheduler, n_tasks: int) -> bool:
     return values == (2 * (TASK_BYTES // 8),) * n_tasks
 
 
+def hold_objects(scheduler: AmorsizeScheduler, n_tasks: int) -> bool:
+    """Make objects with arrays in them that are needed again in the reverse order."""
+    made = [delayed(Table)(i) for i in range(n_tasks)]
+    pairs = [delayed(count_both)(a, b) for a, b in zip(made, made[::-1], strict=True)]
+    values = dask.compute(*pairs, scheduler=scheduler)
+    return values == (2 * (TASK_BYTES // 8),) * n_tasks
+
+
 def hold_texts(scheduler: AmorsizeScheduler, n_tasks: int) -> bool:
     """Make lists of texts that are needed again in the reverse order."""
     made = [delayed(make_texts)(i) for i in range(n_tasks)]
     pairs = [delayed(count_both)(a, b) for a, b in zip(made, made[::-1], strict=True)]
     return dask.compute(*pairs, scheduler=scheduler) == (160_000,) * n_tasks
+
+
+def hold_pairs(scheduler: AmorsizeScheduler, n_tasks: int) -> bool:
+    """Make objects that are much larger than their pickles, needed in reverse order."""
+    made = [delayed(make_pairs_of_one_text)(i) for i in range(n_tasks)]
+    pairs = [delayed(count_both)(a, b) for a, b in zip(made, made[::-1], strict=True)]
+    return dask.compute(*pairs, scheduler=scheduler) == (120_000,) * n_tasks
 
 
 def stream(
@@ -132,7 +163,9 @@ def group(scheduler: AmorsizeScheduler, n_tasks: int, shuffle: str) -> bool:
 
 RUNS: dict[str, Callable[[AmorsizeScheduler, int], bool]] = {
     "hold": hold,
+    "hold_objects": hold_objects,
     "hold_texts": hold_texts,
+    "hold_pairs": hold_pairs,
     "hold_beside_others": hold_beside_others,
     "group_tasks": lambda scheduler, n: group(scheduler, n, "tasks"),
     "group_disk": lambda scheduler, n: group(scheduler, n, "disk"),

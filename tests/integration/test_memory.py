@@ -29,8 +29,14 @@ MB = 1_000_000
 #: Of 10 MB and more each: together more than twice the limit.
 LIMIT_BYTES, N_TASKS = 240 * MB, "56"
 
-#: Others: groups of 224 MB together, which is four times as much, and a file of 280 MB.
-LIMITS_BYTES = {"group_tasks": 56 * MB, "group_disk": 56 * MB, "stream_text": 100 * MB}
+#: Others: groups of 224 MB together, which is four times as much, a file of 280 MB, and
+#: objects of 330 MB whose pickles are 24 MB.
+LIMITS_BYTES = {
+    "group_tasks": 56 * MB,
+    "group_disk": 56 * MB,
+    "hold_pairs": 100 * MB,
+    "stream_text": 100 * MB,
+}
 
 
 @pytest.fixture
@@ -57,6 +63,9 @@ def spilled(monkeypatch: pytest.MonkeyPatch) -> list[int]:
         ("hold", ("inline", "threads", "processes")),
         ("hold_texts", ("inline",)),
         ("hold_texts", ("processes",)),
+        ("hold_pairs", ("inline", "threads", "processes")),
+        ("hold_objects", ("inline",)),
+        ("hold_objects", ("threads",)),
         ("stream", ("processes",)),
         ("stream_unordered", ("inline", "threads", "processes")),
         ("stream_slowly", ("threads",)),

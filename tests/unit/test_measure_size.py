@@ -14,7 +14,7 @@ import pytest
 
 from amorsize_dask.execute.wire import count_bytes, dump
 from amorsize_dask.measure import size
-from amorsize_dask.measure.size import PIECE_BYTES, measure_pickled
+from amorsize_dask.measure.size import PIECE_BYTES, measure_held, measure_pickled
 
 
 class ErrorOnPickle:
@@ -150,3 +150,61 @@ def test_deep_nesting_is_an_error() -> None:
         measure_pickled(value)
     while value:  # one by one: taking it down at once would recurse as well
         value = value[0]
+
+
+class Table:
+    def __init__(self, n: int) -> None:
+        self.columns = {"a": np.zeros(n), "b": np.zeros(n)}
+
+
+class Slotted:
+    __slots__ = ("data", "missing")
+
+    def __init__(self, n: int) -> None:
+        self.data = bytes(n)
+
+
+class Inherited(Slotted):
+    __slots__ = "own"
+
+    def __init__(self, n: int) -> None:
+        super().__init__(n // 2)
+        self.own = bytes(n // 2)
+
+
+class Raising:
+    @property
+    def __dict__(self) -> Any:  # type: ignore[override]
+        raise RuntimeError("no attributes")
+
+
+N = 100_000
+
+
+@pytest.mark.parametrize(
+    ("value", "n_bytes"),
+    [
+        (Table(N), 16 * N),
+        (Slotted(N), N),
+        (Inherited(N), N),
+        ([Slotted(N) for _ in range(30)], 30 * N),
+        ({i: Slotted(N) for i in range(30)}, 30 * N),
+        ((1, [Table(N), {"x": Slotted(N)}]), 17 * N),
+        ([list(range(10)), np.zeros(N)], 8 * N),
+    ],
+)
+def test_objects_count_with_their_attributes(value: Any, n_bytes: int) -> None:
+    """Of which Dask's own estimate knows nothing."""
+    assert measure_held(value) == pytest.approx(n_bytes, rel=0.02, abs=3000)
+
+
+def test_what_items_share_counts_once() -> None:
+    """As far as it is seen: one list of them would else be as large as many."""
+    one = Slotted(N)
+    assert measure_held([one] * 1000) < 120 * N
+
+
+@pytest.mark.parametrize("value", [np, Table, len, plus(3), Raising(), object()])
+def test_what_has_attributes_of_no_result(value: Any) -> None:
+    """Modules, classes and functions are there anyway; what raises is no error."""
+    assert measure_held(value) < 3000
