@@ -26,11 +26,11 @@ LOOK_FRACTION = 0.1
 
 #: Tasks of a graph above which no sizes are looked at. Smaller: graphs of that many are
 #: judged by their head; larger: looking takes milliseconds.
-MOST_WEIGHED = 5000
+MOST_WEIGHED = 1200
 
 #: Seconds of a stage's work below which they aren't. Smaller: it is a large part of
 #: what a short run takes; larger: short runs are judged by their head.
-WEIGHED_S = 0.01
+WEIGHED_S = 0.02
 
 #: Share of all sizes that must have finished before it is said that they tell nothing,
 #: where few tasks have. Smaller: the head decides; larger: it is known late.

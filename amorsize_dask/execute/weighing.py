@@ -14,7 +14,7 @@ from amorsize_dask.measure.item_size import find_measure
 
 #: Items that are looked at. Smaller: of large tasks a few items decide; larger: it
 #: takes milliseconds.
-MOST_ITEMS = 2000
+MOST_ITEMS = 1000
 
 #: Seconds after which it is given up. Smaller: a machine that is busy sees no sizes;
 #: larger: files of a slow disk, which have to be asked for theirs, hold up a run.
@@ -46,7 +46,9 @@ def weigh(tasks: TaskGraph, stage: int) -> dict[int, float]:
     for task, items in items_of.items():
         if find is None or perf_counter() > end:
             return {}
-        some = items[:: ceil(len(items) / most)]
+        step = ceil(len(items) / most)
+        # From another place in each, so that no period of the data is met.
+        some = items[task % step :: step]
         kinds.update(map(type, some))
         found = _measure(some, find)
         if found is None or len(kinds) > 1:
