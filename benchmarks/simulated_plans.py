@@ -145,6 +145,7 @@ def sample(tasks: Tasks) -> tuple[Sample, Workload]:
     while n:
         sampling.try_out(trial, n)  # type: ignore[arg-type]
         n = sampling.count_next(trial.seconds)
+    sampling.expect_each()
     found = sampling.sample
     tried = [tasks[place] for place in found.values]
     workload = replace(
@@ -228,6 +229,7 @@ def measure(machine_name: str, work_name: str) -> Found:
         target_chunk_s=CHUNK_S,
         may_wait=choice.lane is Lane.PROCESSES,
         costs=costs,
+        each_s=found.each_s,
     )
     machine_of_pools = replace(machine, costs=costs)
     planned = simulate_pool(tasks, machine_of_pools, pool.n_jobs, pool.chunksize)

@@ -188,6 +188,7 @@ def _optimize(
         and not _is_alone(sample)
         and sample.n_inner_cores == 1,
         may_wait=choice.lane is Lane.PROCESSES,
+        each_s=sample.each_s,
     )
     serial_s = whole.n_tasks * whole.mean_s
     profile = make_profile(data.n_items, whole, sample, machine, choice, pool)

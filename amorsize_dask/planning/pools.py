@@ -6,15 +6,19 @@ take b seconds to boot, x seconds to move an item and r to move a chunk::
 
     b + max( rounds(N / k, n, k (t + x) + r, s sqrt(k)),     the processes
              N x + N r / 2 k )                               the caller feeds them
+
+Where it is known what each item takes, chunks are handed out in thought instead: long
+items are mostly beside each other, and a last chunk of them takes long.
 """
 
 from __future__ import annotations
 
 import multiprocessing
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass, replace
+from heapq import heapreplace
 from math import ceil
 from multiprocessing.pool import Pool, ThreadPool
 from typing import Any
@@ -40,6 +44,10 @@ SPAWN_S = (0.1, 0.04)
 #: Resident bytes of a process of which the page tables are copied in a second, which
 #: each fork does: 10 ms for 1 GB.
 FORKED_BYTES_PER_S = 100e9
+
+#: Sizes of chunks that are tried where it is known what each item takes. Closer: it
+#: takes longer to try them than it saves; farther apart: the best isn't among them.
+SIZES = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128)
 
 #: Most chunks for each process that are tried as a size. Smaller: uneven items end
 #: unevenly; larger: the messages cost as much as what they even out.
@@ -68,6 +76,7 @@ def choose_pool(
     allowed: bool = True,
     may_wait: bool = False,
     costs: Costs | None = None,
+    each_s: Sequence[float] | None = None,
 ) -> PoolChoice:
     """Choose processes and chunks for a pool.
 
@@ -90,6 +99,8 @@ def choose_pool(
         that, unless it holds the GIL so much when it doesn't.
     costs : Costs, optional
         What the pool costs; by default what one of `multiprocessing` does here.
+    each_s : sequence of float, optional
+        Seconds of each item, in order, if that is known.
 
     Returns
     -------
@@ -140,6 +151,16 @@ def choose_pool(
         for n, (seconds, _) in found.items()
         if seconds <= best_s / (1 - WORKER_GAIN_FRACTION)
     )
+    if each_s is not None and n_jobs > 1:
+        least = workload.n_tasks / (MOST_CHUNKS * n_jobs)
+        found[n_jobs] = _choose_chunks(
+            each_s,
+            n_jobs,
+            {found[n_jobs][1], *(size for size in SIZES if least <= size <= largest)},
+            boot_s=costs.boot_first_s + (n_jobs - 1) * costs.boot_next_s,
+            extra_s=item_s - workload.mean_s,
+            chunk_s=chunk_s,
+        )
     if n_jobs == 1 or found[n_jobs][0] > (1 - GAIN_FRACTION) * serial_s:
         n_jobs = 1
     seconds, chunksize = found[n_jobs]
@@ -149,6 +170,33 @@ def choose_pool(
         predicted_s=serial_s if n_jobs == 1 else seconds,
         spawn_s=costs.boot_next_s,
     )
+
+
+def _choose_chunks(
+    each_s: Sequence[float],
+    n: int,
+    sizes: Iterable[int],
+    *,
+    boot_s: float,
+    extra_s: float,
+    chunk_s: float,
+) -> tuple[float, int]:
+    """Return what a pool takes with the best size of chunks, and that size.
+
+    Each chunk, in order, goes to the process that is free first.
+    """
+    predicted: dict[int, float] = {}
+    for size in sorted(sizes):
+        free_at = [0.0] * n
+        for start in range(0, len(each_s), size):
+            some = each_s[start : start + size]
+            chunk = sum(some) + len(some) * extra_s + chunk_s
+            heapreplace(free_at, free_at[0] + chunk)
+        feed_s = len(each_s) * extra_s + ceil(len(each_s) / size) * chunk_s / 2
+        predicted[size] = boot_s + max(*free_at, feed_s)
+    good_s = min(predicted.values()) / (1 - WORKER_GAIN_FRACTION)
+    # The smallest of those that are as good, as above.
+    return next((s, size) for size, s in predicted.items() if s <= good_s)
 
 
 def find_start_method() -> str:

@@ -24,6 +24,7 @@ from amorsize_dask.execute.inner_threads import THREADED_MODULES
 from amorsize_dask.measure.machine import measure_machine
 from amorsize_dask.measure.size import PickledSize
 from amorsize_dask.planning.item_sizes import (
+    Line,
     expect,
     fit,
     measure_sizes,
@@ -130,6 +131,8 @@ class Sample:
     seconds: float = 0.0
     #: Mean and deviation of the seconds of all items, by their sizes, if that is known.
     by_size: tuple[float, float] | None = None
+    #: The seconds of each item by its size, in order, if sizes of all are known.
+    each_s: Sequence[float] | None = None
 
     def workload(self, n_items: int, n_items_a_task: float = 1.0) -> Workload:
         """Return what was measured, for that many items."""
@@ -193,6 +196,7 @@ def take_sample(
             sampling.try_out(trial, n)
             n = sampling.count_next(perf_counter() - start)
     sampling.try_sharing()
+    sampling.expect_each()
     sample = sampling.sample
     sample.state = sampling.state.describe_changes()
     sample.seconds = perf_counter() - start
@@ -228,6 +232,7 @@ class Sampling:
         self._gil: list[tuple[float, float]] = []
         self._n_modules = len(sys.modules)
         self._has_imported = False
+        self._line: Line | None = None
 
     def try_out(self, trial: Trial, n: int) -> None:
         """Try some more items, each once, whether or not others raise."""
@@ -346,7 +351,7 @@ class Sampling:
 
     def _compare(self, counted: Sequence[Outcome]) -> None:
         """See whether the seconds of calls go with the sizes of their items."""
-        self.sample.by_size = None
+        self.sample.by_size = self.sample.each_s = None
         if self._sizes and not self._groups:
             seconds = {outcome.task: outcome.seconds for outcome in counted}
             line = fit(self._sizes, seconds)
@@ -354,6 +359,7 @@ class Sampling:
                 mean_s, std_s = expect(line, self._sizes)
                 if min(seconds.values()) <= mean_s:
                     self.sample.by_size = mean_s, std_s
+                    self._line = line
 
     def try_sharing(self) -> None:
         """See whether calls that seem to leave the GIL free do so to each other.
@@ -391,6 +397,15 @@ class Sampling:
             seconds = n_tried * mean_s * found.stretch * statistics.cpu_fraction
             shared = [Outcome(0, seconds)]
             statistics.add_shared(shared, n_tried, N_THREADS, n_cores)
+
+    def expect_each(self) -> None:
+        """Work out what each item takes, if that is known of all of them."""
+        line, n_items = self._line, self._n_items
+        if self.sample.by_size is not None and line and len(self._sizes) == n_items:
+            self.sample.each_s = [
+                max(0.0, line.base_s + line.slope_s * self._sizes[place])
+                for place in range(n_items)
+            ]
 
     @property
     def _are_short(self) -> bool:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from statistics import fmean, pstdev
 
 import pytest
 from simulated import machine
 
-from amorsize_dask.core.model import Machine
+from amorsize_dask.core.model import Limits, Machine, Workload
 from amorsize_dask.core.placement import WORKER_BYTES
+from amorsize_dask.planning.pools import SIZES, choose_pool
 from amorsize_dask.simulate.pool import simulate_pool
 from amorsize_dask.simulate.work import SimulatedTask
 
@@ -68,3 +70,29 @@ def test_each_process_takes_memory() -> None:
     hungry = SimulatedTask(0.1, out_bytes=1000, peak_bytes=10**6)
     run = simulate_pool([hungry] * 40, costless(4), 4, 10)
     assert run.peak_bytes == 4 * (WORKER_BYTES + 10**6 + 10 * 1000)
+
+
+@pytest.mark.parametrize("n_cores", [2, 4, 16])
+@pytest.mark.parametrize("n_items", [30, 200, 2000])
+def test_chunks_suit_items_of_which_the_largest_are_last(
+    n_cores: int, n_items: int
+) -> None:
+    """A last chunk of them would take long; what it takes is known before."""
+    host = machine(n_cores)
+    each_s = [0.001 + 0.05 * (i / n_items) ** 4 for i in range(n_items)]
+    tasks = list(map(SimulatedTask, each_s))
+    workload = Workload(n_tasks=n_items, mean_s=fmean(each_s), std_s=pstdev(each_s))
+    arguments = workload, host, Limits()
+    blind, seeing = (
+        choose_pool(*arguments, target_chunk_s=0.2, costs=host.costs, each_s=known)
+        for known in (None, each_s)
+    )
+    runs = {
+        k: simulate_pool(tasks, host, seeing.n_jobs, k).makespan_s
+        for k in (*SIZES, blind.chunksize)
+        if k * seeing.n_jobs <= n_items
+    }
+    taken_s = simulate_pool(tasks, host, seeing.n_jobs, seeing.chunksize).makespan_s
+    assert seeing.n_jobs == blind.n_jobs
+    assert taken_s <= 1.02 * min(runs.values())
+    assert seeing.predicted_s == pytest.approx(taken_s, rel=0.03)
