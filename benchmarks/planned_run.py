@@ -82,7 +82,7 @@ def make_grid(n_items: int, n_cores: int) -> list[tuple[int, int]]:
         size = 1
         while size * n_jobs <= n_items:
             grid.append((n_jobs, size))
-            size *= 2 if n_jobs == n_cores else 4
+            size *= 2 if n_jobs <= n_cores else 16
         grid.append((n_jobs, max(1, n_items // n_jobs)))
     return list(dict.fromkeys(grid))
 

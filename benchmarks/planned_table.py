@@ -76,15 +76,12 @@ def make_row(name: str, found: Found) -> Row:
     rounds = found.rounds
     early = [r.early_predicted for r in rounds if r.early_predicted is not None]
     last = rounds[-1]
-    is_for_threads = last.pool == "pool 1 1" and last.cpu_fraction <= WAITING_FRACTION
     n_jobs, chunksize = last.pool.split()[1:]
     return Row(
         name=name,
         plan=f"{n_jobs} x {chunksize}, {last.lane}, {last.bag.split()[1]} a partition",
         loop_s=seconds["pool 1 1"],
-        pool=_compare(
-            found, "pool ", lambda each: "compute" if is_for_threads else each.pool
-        ),
+        pool=_compare(found, "pool ", _find_pool),
         bag=_compare(found, "bag ", lambda each: each.bag),
         pool_predicted=median(
             each.pool_predicted_s / each.seconds[each.pool] for each in rounds
@@ -99,6 +96,12 @@ def make_row(name: str, found: Found) -> Row:
         optimize_s=median(each.optimize_s for each in rounds),
         execute=seconds["execute"] / seconds["pool 1 1"],
     )
+
+
+def _find_pool(each: Round) -> str:
+    """Return what stands for the pool that was planned."""
+    is_waiting = each.cpu_fraction <= WAITING_FRACTION
+    return "compute" if each.pool == "pool 1 1" and is_waiting else each.pool
 
 
 def _compare(found: Found, prefix: str, planned: Callable[[Round], str]) -> float:

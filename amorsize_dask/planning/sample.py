@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from itertools import islice
+from itertools import takewhile
 from math import ceil, inf
 from statistics import median
 from time import perf_counter
@@ -229,6 +229,7 @@ class Sampling:
             if self.state.names
             else order_by_size(len(items), self._sizes)
         )
+        self._taken: set[int] = set()
         self._gil: list[tuple[float, float]] = []
         self._n_modules = len(sys.modules)
         self._has_imported = False
@@ -236,8 +237,7 @@ class Sampling:
 
     def try_out(self, trial: Trial, n: int) -> None:
         """Try some more items, each once, whether or not others raise."""
-        places = list(islice(self._places, n))
-        self._n_left -= len(places)
+        places = self._take_places(n)
         while places:
             size = self._group_size
             if self._are_short and len(places) >= size:
@@ -252,6 +252,27 @@ class Sampling:
                 self._note_failure(place, error)
                 n_done += 1
             places = places[n_done:]
+
+    def _take_places(self, n: int) -> list[int]:
+        """Return where the next items are that nobody has tried.
+
+        Those of short calls are some beside each other, as a loop takes them: in
+        memory they mostly are so, too, and what it takes to fetch others from all over
+        it would be most of what is measured.
+        """
+        size = self._group_size if self._are_short else 1
+        places: list[int] = []
+        while len(places) < n:
+            first = next((p for p in self._places if p not in self._taken), None)
+            if first is None:
+                break
+            last = min(len(self._items), first + min(size, n - len(places)))
+            run = takewhile(lambda p: p not in self._taken, range(first, last))
+            found = list(run)
+            self._taken.update(found)
+            places += found
+        self._n_left -= len(places)
+        return places
 
     def _try_group(self, trial: Trial, places: list[int]) -> list[int]:
         """Time short calls as one; return the places of those that weren't made."""
@@ -383,8 +404,7 @@ class Sampling:
         has_room = n * self._result_bytes < KEPT_BYTES / 2
         if n > self._n_left or not has_time or not has_room:
             return
-        places = list(islice(self._places, n))
-        self._n_left -= n
+        places = self._take_places(n)
         try:
             found = try_sharing(self._func, places, [self._items[i] for i in places])
         except RuntimeError:

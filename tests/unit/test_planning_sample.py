@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import threading
 import time
 from collections.abc import Iterator
@@ -50,6 +51,17 @@ def test_it_spreads() -> None:
     low = sum(place < 300 for place in sample.values)
     assert 0.25 <= low / len(sample.values) <= 0.75
     assert sample.mean_s > 0.0004
+
+
+def test_short_calls_are_tried_beside_each_other() -> None:
+    """As a loop makes them, and all over the data; no item twice."""
+    items = [1000 * i for i in range(100_000)]
+    sample = take_sample(functions.double, items, len(items))
+    assert all(value == 2 * items[place] for place, value in sample.values.items())
+    places = sorted(sample.values)
+    beside = sum(b - a == 1 for a, b in itertools.pairwise(places))
+    assert beside > 0.8 * len(places)
+    assert places[-1] - places[0] > 0.3 * len(items)
 
 
 def test_it_stops_when_it_is_clear() -> None:
