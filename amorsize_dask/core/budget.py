@@ -116,6 +116,11 @@ class Budget:
         """Bytes that may still be taken; below 0 if there are too many already."""
         return HIGH_WATER * self.limit_bytes - self.taken_bytes
 
+    def set_limit(self, limit_bytes: float) -> None:
+        """Hold so many bytes at most from now on."""
+        self.limit_bytes = self._first_limit_bytes = max(1.0, limit_bytes)
+        self.least_limit_bytes = min(self.least_limit_bytes, self.limit_bytes)
+
     def note_left(self, n_bytes: float) -> None:
         """Take note of what the machine has left beside what is taken here.
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from amorsize_dask.core.model import Lane
+from amorsize_dask.core.model import Cluster, Lane
 from amorsize_dask.core.outcome import Outcome
 
 CALLER = 0
@@ -167,6 +167,13 @@ class CallerGrown:
     n_bytes: int
 
 
+@dataclass(slots=True)
+class ClusterGrown:
+    """The cluster has more threads than it had before, in workers that have come."""
+
+    cluster: Cluster
+
+
 Event = (
     BatchDone
     | Glimpse
@@ -182,6 +189,7 @@ Event = (
     | MemoryLeft
     | CallerGrown
     | Weighed
+    | ClusterGrown
 )
 
 

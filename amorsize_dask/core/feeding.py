@@ -136,6 +136,10 @@ class Feeding:
         actions, self._actions = self._actions, []
         return actions
 
+    def note_machine(self, machine: Machine) -> None:
+        """Go by another machine from now on."""
+        self._machine = machine
+
     def note_away(self, seconds: float) -> None:
         """Take note that for so long nothing could be handed out.
 

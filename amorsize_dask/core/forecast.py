@@ -71,6 +71,10 @@ class Forecast:
         self._is_unclear = False
         self._is_asking = False
 
+    def note_machine(self, machine: Machine) -> None:
+        """Go by another machine from now on."""
+        self._machine = machine
+
     def note(self, number: int, outcomes: Sequence[Outcome]) -> None:
         """Take note of tasks of a stage that have finished."""
         if self.outlook is not None or number not in self._sizable:

@@ -151,6 +151,14 @@ class Placing:
             return (Lane.INLINE,)
         return lanes
 
+    def note_machine(self, machine: Machine) -> None:
+        """Go by a machine with another cluster, and look at all stages again."""
+        self._machine = machine
+        for stage in self.stages:
+            stage.next_look = 0
+        for number in sorted(self.placed[Lane.CLUSTER] - self.unwatched):
+            self.place(number)
+
     def shares_process(self, lane: Lane) -> bool:
         """Whether several tasks of a lane may be under way in one process."""
         cluster = self._machine.cluster

@@ -17,6 +17,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from typing import assert_never
 
 from amorsize_dask.core.budget import Budget
@@ -27,6 +28,7 @@ from amorsize_dask.core.events import (
     Away,
     BatchDone,
     CallerGrown,
+    ClusterGrown,
     Drop,
     Event,
     GiveUp,
@@ -47,7 +49,14 @@ from amorsize_dask.core.feeding import Feeding
 from amorsize_dask.core.forecast import Forecast
 from amorsize_dask.core.graph import Graph, GraphState
 from amorsize_dask.core.losses import ALLOWED_FAILURES, Losses
-from amorsize_dask.core.model import CALLER_LANES, Decision, Lane, Limits, Machine
+from amorsize_dask.core.model import (
+    CALLER_LANES,
+    Cluster,
+    Decision,
+    Lane,
+    Limits,
+    Machine,
+)
 from amorsize_dask.core.outcome import Outcome
 from amorsize_dask.core.outlook import Outlook
 from amorsize_dask.core.placement import WORKER_BYTES
@@ -156,6 +165,11 @@ class Scheduling:
         return self._placing.decisions
 
     @property
+    def machine(self) -> Machine:
+        """The machine, with the cluster as it was seen last."""
+        return self._machine
+
+    @property
     def is_finished(self) -> bool:
         """Whether every task is finished."""
         return self._graph.is_finished
@@ -254,8 +268,19 @@ class Scheduling:
                 if self._forecast.weigh(event):
                     self._placing.place(event.stage)
                 self._forecast.predict(self.decisions)
+            case ClusterGrown():
+                self._note_cluster(event.cluster)
             case _:
                 assert_never(event)
+
+    def _note_cluster(self, cluster: Cluster) -> None:
+        """Go by the workers that the cluster has now."""
+        self._machine = replace(self._machine, cluster=cluster)
+        if self._cluster_budget is not None:
+            self._cluster_budget.set_limit(CLUSTER_FRACTION * cluster.memory_bytes)
+        self._feeding.note_machine(self._machine)
+        self._forecast.note_machine(self._machine)
+        self._placing.note_machine(self._machine)
 
     def _add(self, event: Added) -> None:
         for number, n in event.n_more.items():

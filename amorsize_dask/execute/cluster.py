@@ -19,7 +19,7 @@ import pickle
 from collections import deque
 from collections.abc import Callable, Coroutine, Hashable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from time import perf_counter
 from typing import Any
@@ -27,13 +27,14 @@ from uuid import uuid4
 
 from amorsize_dask.core.events import (
     BatchDone,
+    ClusterGrown,
     Event,
     StartFailed,
     Unshippable,
     WorkerLost,
     WorkerReady,
 )
-from amorsize_dask.core.model import Lane
+from amorsize_dask.core.model import Lane, Machine
 from amorsize_dask.core.outcome import Outcome
 from amorsize_dask.errors import ClusterError
 from amorsize_dask.execute.answer import Left, read_answer, show_warnings
@@ -67,6 +68,12 @@ GATHER_BYTES = 64_000_000
 #: task is done, has it in memory.
 INLINE_BYTES = 1_000_000
 
+#: Bytes of a pickled recipe up to which it goes with each batch that needs it. Smaller:
+#: it is a task of its own, and Dask gives the batches that need it to the worker that
+#: has it, until it has seen that others are idle; larger: the scheduler passes it on
+#: again and again.
+ALONG_BYTES = 10_000
+
 
 @dataclass(slots=True, eq=False)
 class _Batch:
@@ -98,6 +105,8 @@ class ClusterLane:
     ----------
     connection : Connection
         To the cluster.
+    machine : Machine
+        With the cluster as it was when the run began.
     store : Store
         The values.
     open_mailbox : callable
@@ -111,6 +120,7 @@ class ClusterLane:
     def __init__(
         self,
         connection: Connection,
+        machine: Machine,
         store: Store,
         open_mailbox: Callable[[], Mailbox],
         receive: Receive,
@@ -118,6 +128,7 @@ class ClusterLane:
     ) -> None:
         self._connection = connection
         self._client = connection.client
+        self._machine = machine
         self._store = store
         self._open_mailbox = open_mailbox
         self._receive = receive
@@ -312,12 +323,18 @@ class ClusterLane:
         return await head, None
 
     async def _send_recipe(self, number: Hashable) -> Any:
-        """Return a future of a recipe, and send it if that wasn't done yet."""
+        """Return what a batch gets in the place of a recipe: a small one as it is.
+
+        Of others a future; they are sent if that was not done yet.
+        """
         found = self._futures[number]
         if not isinstance(found, tuple):
             return found
+        n_bytes = sum(map(len, found[1]))
+        if n_bytes < ALONG_BYTES:
+            return found
         key = f"amorsize-recipe-{self._name}-{number[1]}"  # type: ignore[index]
-        if sum(map(len, found[1])) >= INLINE_BYTES:
+        if n_bytes >= INLINE_BYTES:
             # The scheduler needn't have it.
             return await self._share(number, found)
         future = self._client.submit(keep, found, key=key, pure=False)
@@ -367,7 +384,22 @@ class ClusterLane:
             else:
                 assert error is not None
                 events += self._take_error(batch, error)
-        return events
+        return events + self.look()
+
+    def look(self) -> list[Event]:
+        """Say so if there are more threads than at any time so far.
+
+        Where some have gone Dask waits for others, or gives what they had to those that
+        are left.
+        """
+        known = self._machine.cluster
+        if known is None or not self._threads or not is_usable(self._client):
+            return []
+        cluster = self._connection.look(self._machine, waits=False)
+        if cluster is None or cluster.n_threads <= known.n_threads:
+            return []
+        self._machine = replace(self._machine, cluster=cluster)
+        return [ClusterGrown(cluster)]
 
     def _begin(self, error: BaseException | None) -> list[Event]:
         numbers, self._starting = tuple(self._starting), []

@@ -117,9 +117,12 @@ class Connection:
 
     # -- what there is --------------------------------------------------------------
 
-    def look(self, machine: Machine) -> Cluster | None:
-        """Return what there is now; ``None`` if there are no workers."""
-        self._look()
+    def look(self, machine: Machine, *, waits: bool = True) -> Cluster | None:
+        """Return what there is now; ``None`` if there are no workers.
+
+        Without waiting it is what the scheduler has said last.
+        """
+        self._look(waits=waits)
         workers: Mapping[str, Any] = self._info.get("workers", {})
         n_threads = sum(worker["nthreads"] for worker in workers.values())
         if not n_threads:
@@ -143,13 +146,13 @@ class Connection:
             **self._costs,
         )
 
-    def _look(self) -> None:
+    def _look(self, *, waits: bool = True) -> None:
         """Ask the scheduler, if that is due: wait for the first answer alone."""
         now = monotonic()
         if now - self._looked_at < FRESH_S:
             return
         self._looked_at = now
-        if self._info.get("workers"):
+        if not waits or self._info.get("workers"):
             self.client.loop.add_callback(self._ask)
         else:
             self.run(self._ask(), TIMEOUT_S)

@@ -188,7 +188,12 @@ class Execution:
         self.cluster: ClusterLane | None = None
         if connection is not None:
             self.cluster = ClusterLane(
-                connection, self.store, self._open_mailbox, self._receive, self._fail
+                connection,
+                scheduling.machine,
+                self.store,
+                self._open_mailbox,
+                self._receive,
+                self._fail,
             )
 
     def run(self) -> None:
@@ -453,6 +458,8 @@ class Execution:
                 self._side.note_sleep(perf_counter() - start)
                 timeout_s = 0
             events = self._poll(timeout_s) or self._memory.take()
+            if not events and self.cluster is not None:
+                events = self.cluster.look()
             if events or self._take_wake():
                 return events
             glimpse = self._side.glimpse()

@@ -20,6 +20,7 @@ from amorsize_dask.lowering.columns import Column, Constant, Reference, referenc
 from amorsize_dask.lowering.groups import Group, Sorted, sort
 from amorsize_dask.lowering.layers import Layers
 from amorsize_dask.lowering.recipes import make_pieces
+from amorsize_dask.lowering.traversal import is_future, make_reader
 
 
 def shorten(
@@ -92,6 +93,8 @@ def _find_borders(groups: Iterable[Group], annotations: Annotations) -> set[Key]
 
 
 def _convert(key: Any, value: Any, dsk: Mapping[Key, Any]) -> GraphNode:
+    if is_future(value):
+        return make_reader(key, value)
     node = convert_legacy_task(key, value, dsk)
     return node if isinstance(node, GraphNode) else DataNode(key, node)
 

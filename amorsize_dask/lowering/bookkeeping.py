@@ -31,6 +31,8 @@ class Kind(Enum):
     PART = auto()
     #: It waits for values and makes nothing of them.
     WAIT = auto()
+    #: It reads what is on a cluster, through a client of this process.
+    FUTURE = auto()
     #: It makes a folder that is removed with the process that made it, or never.
     FOLDER = auto()
     #: It puts references to values into a container.
@@ -40,6 +42,7 @@ class Kind(Enum):
 
 
 _FUNCTIONS = {
+    "amorsize_dask.execute.futures:read_future": Kind.FUTURE,
     "amorsize_dask.execute.stand_ins:finalize": Kind.CONCATENATION,
     "dask.bag.chunk:barrier": Kind.WAIT,
     "dask.graph_manipulation:chunks.checkpoint": Kind.WAIT,
@@ -91,7 +94,7 @@ def find_bookkeeping(
         match kinds.get(task):
             case None:
                 belongs_here = False
-            case Kind.PART | Kind.FOLDER:
+            case Kind.PART | Kind.FOLDER | Kind.FUTURE:
                 belongs_here = True
             case Kind.WAIT:
                 belongs_here = not resolution.follows(task)

@@ -15,6 +15,7 @@ from dask._task_spec import (
     convert_legacy_task,
 )
 
+from amorsize_dask.execute.futures import Borrowed, find_future, read_future
 from amorsize_dask.execute.node import Key
 from amorsize_dask.execute.recipe import Piece
 
@@ -83,6 +84,8 @@ class Traversal:
             key = self.keys[number]
             node = self._read(key, number)
             if node is None:
+                node = _read_lost(key)
+            if node is None:
                 raise KeyError(key)
             self.nodes.append(node)
         self._descend(self.wanted)
@@ -107,10 +110,19 @@ class Traversal:
 
     def _find(self, key: Key) -> int | None:
         """Give the node of a new key a number; ``None`` if the graph has none."""
+        node = self._read(key, len(self.keys))
+        return None if node is None else self._append(key, node)
+
+    def _find_future(self, key: Key, user: Key) -> int | None:
+        """Give a number to a future that a node refers to, and which is in no graph."""
+        for future in list_futures(self._dsk.get(user)):
+            if future.key == key:
+                return self._append(key, make_reader(key, future))
+        node = _read_lost(key)
+        return None if node is None else self._append(key, node)
+
+    def _append(self, key: Key, node: GraphNode | Piece) -> int:
         number = len(self.keys)
-        node = self._read(key, number)
-        if node is None:
-            return None
         self.number_of[key] = number
         self.keys.append(key)
         self.nodes.append(node)
@@ -138,6 +150,8 @@ class Traversal:
                 if dependency is None:
                     dependency = self._find(key)
                     if dependency is None:
+                        dependency = self._find_future(key, self.keys[number])
+                    if dependency is None:
                         user = self.keys[number]
                         raise ValueError(f"Missing dependency {key!r} of {user!r}")
                 elif state[dependency] == OPEN:
@@ -164,6 +178,8 @@ def _normalize(key: Any, node: Any, dsk: Mapping[Key, Any]) -> GraphNode | Piece
     """Return a node as we read it: a converted one, or what it is a new name for."""
     if isinstance(node, Piece):
         return node
+    if is_future(node):
+        return make_reader(key, node)
     if not isinstance(node, GraphNode):
         node = convert_legacy_task(key, node, dsk)
     if isinstance(node, Task) and node.func is RENAME:
@@ -171,6 +187,43 @@ def _normalize(key: Any, node: Any, dsk: Mapping[Key, Any]) -> GraphNode | Piece
     if isinstance(node, GraphNode):
         return node
     return Alias(key, node.key) if isinstance(node, TaskRef) else DataNode(key, node)
+
+
+def is_future(value: Any) -> bool:
+    """Whether a value is a future of a client's, and no mere reference to a key."""
+    return isinstance(value, TaskRef) and hasattr(value, "result")
+
+
+def make_reader(key: Key, future: Any) -> Task:
+    """Return the task that reads a future."""
+    return Task(key, read_future, Borrowed(future))
+
+
+def _read_lost(key: Key) -> Task | None:
+    """Return what reads a future of which the graph has nothing but the key, if any.
+
+    Dask takes one for an alias that stands for itself, and leaves it out of graphs that
+    it optimizes.
+    """
+    future = find_future(key)
+    return None if future is None else make_reader(key, future)
+
+
+def list_futures(value: Any) -> list[Any]:
+    """Return the futures in a task of any kind, or in a container."""
+    found: list[Any] = []
+    left = [value]
+    while left:
+        part = left.pop()
+        if is_future(part):
+            found.append(part)
+        elif isinstance(part, Task):
+            left += [*part.args, *part.kwargs.values()]
+        elif isinstance(part, list | tuple | set | frozenset):
+            left += part
+        elif isinstance(part, dict):
+            left += part.values()
+    return found
 
 
 def _in_order(node: GraphNode | Piece) -> Iterable[Key]:

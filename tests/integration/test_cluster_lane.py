@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import pickle
 import subprocess
@@ -22,6 +23,7 @@ import dask.bag as db
 import far_tasks as tasks
 import numpy as np
 import pytest
+from dask.callbacks import Callback
 from distributed import Client, LocalCluster
 
 from amorsize_dask import (
@@ -33,6 +35,7 @@ from amorsize_dask import (
     WorkerLostError,
 )
 from amorsize_dask.execute import connection
+from amorsize_dask.execute.far_worker import keep, run_far_batch
 
 #: Any port for the dashboard: the usual one may be taken, which is a warning.
 QUIET: dict[str, Any] = {"dashboard_address": ":0"}
@@ -88,6 +91,7 @@ def expect_nothing_left(client: Client) -> None:
     end = time.monotonic() + 10
     while found := client.run_on_scheduler(tasks_of_scheduler):
         assert time.monotonic() < end, found
+        gc.collect()  # futures may be in a cycle, with the frames of an exception
         time.sleep(0.02)
 
 
@@ -335,10 +339,12 @@ def test_streams_hold_the_cluster_back(
     n_bytes = 1_000_000
     real = connection.Connection.look
 
-    def look_at_small_one(self: connection.Connection, machine: Any) -> Any:
+    def look_at_small_one(
+        self: connection.Connection, machine: Any, **kwargs: Any
+    ) -> Any:
         from dataclasses import replace
 
-        cluster = real(self, machine)
+        cluster = real(self, machine, **kwargs)
         assert cluster is not None
         return replace(cluster, memory_bytes=100 * n_bytes)
 
@@ -408,6 +414,95 @@ def test_pipelines_use_it(client: Client) -> None:
         assert found == [i**4 for i in range(50)]
         assert scheduler.last_run is not None
         assert scheduler.last_run.lanes["cluster"].n_tasks >= 1
+
+
+PERSISTED: dict[str, Callable[[Client], Any]] = {
+    "bag": lambda client: client.persist(bag(tasks.square, 20, 4)),
+    "mapped bag": lambda client: (
+        client.persist(bag(tasks.square, 20, 4)).map(tasks.square).sum()
+    ),
+    "delayed": lambda client: dask.delayed(tasks.square)(
+        client.persist(dask.delayed(tasks.square)(3))
+    ),
+    "futures": lambda client: dask.delayed(max)(
+        client.map(tasks.square, range(3), pure=False)
+    ),
+    "a future": lambda client: dask.delayed(tasks.square)(
+        client.submit(tasks.square, 3, pure=False)
+    ),
+    "array": lambda client: (client.persist(da.ones((40, 40), chunks=20)) + 1).sum(),
+}
+
+
+@pytest.mark.parametrize("lanes", [("inline",), ("processes",), ("cluster",)])
+@pytest.mark.parametrize("name", PERSISTED)
+def test_futures_in_a_graph_stand_for_their_values(
+    client: Client, name: str, lanes: tuple[str, ...]
+) -> None:
+    """What was computed on a cluster before may be gone on with in any lane."""
+    collection = PERSISTED[name](client)
+    with AmorsizeScheduler(lanes=lanes) as scheduler:
+        found = collection.compute(scheduler=scheduler)
+        assert found == collection.compute(scheduler=client.get)
+        # A callback sees the graph, too.
+        with Callback(pretask=lambda key, dsk, state: None):
+            assert collection.compute(scheduler=scheduler) == found
+
+
+def test_a_future_that_is_lost_is_an_error(client: Client) -> None:
+    """It is said what is missing; what the future's task has raised is raised."""
+    future = client.submit(tasks.square, 3, pure=False)
+    failed = client.submit(tasks.fail_at, 7, pure=False)
+    with AmorsizeScheduler(lanes=("inline",)) as scheduler:
+        with pytest.raises(KeyError, match="no 7"):
+            dask.delayed(tasks.square)(failed).compute(scheduler=scheduler)
+        # Its state has the exception, whose traceback has this frame, which has it.
+        failed.release()
+        future.cancel()
+        with pytest.raises(ClusterError, match="cancelled"):
+            dask.delayed(tasks.square)(future).compute(scheduler=scheduler)
+
+
+def test_small_recipes_go_along(
+    client: Client, scheduler: AmorsizeScheduler, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """So that no worker is preferred because it has one; large ones are sent once."""
+    sent = []
+    submit = client.submit
+
+    def note(function: Any, *args: Any, **kwargs: Any) -> Any:
+        sent.append(function)
+        return submit(function, *args, **kwargs)
+
+    monkeypatch.setattr(client, "submit", note)
+    bag(tasks.square, 20, 10).compute(scheduler=scheduler)
+    assert run_far_batch in sent
+    assert keep not in sent
+    table = os.urandom(50_000)
+    found = bag(lambda i: table[i], 20, 10).compute(scheduler=scheduler)
+    assert found == list(table[:20])
+    assert sent.count(keep) == 1
+
+
+def test_workers_that_join_are_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A run that is under way gives work to them as well."""
+    monkeypatch.setattr(connection, "FRESH_S", 0.05)
+    with (
+        LocalCluster(
+            n_workers=1, threads_per_worker=1, processes=False, **QUIET
+        ) as cluster,
+        Client(cluster, set_as_default=False) as client,
+        AmorsizeScheduler(lanes=("cluster",), client=client) as scheduler,
+    ):
+        made = bag(partial(tasks.nap, seconds=0.03), 150, 150)
+        stream = scheduler.stream(made)
+        found = [next(stream)]
+        cluster.scale(3)
+        found += stream
+        assert found == list(range(150))
+        assert scheduler.last_run is not None
+        assert scheduler.last_run.lanes["cluster"].n_workers == 3
+        expect_nothing_left(client)
 
 
 def test_a_part_of_a_graph_may_be_sent(client: Client) -> None:

@@ -9,6 +9,7 @@ from simulated import bag, cluster, machine, staged
 
 from amorsize_dask.core.events import (
     BatchDone,
+    ClusterGrown,
     Drop,
     GiveUp,
     Run,
@@ -171,6 +172,23 @@ def test_who_streams_holds_the_cluster_back() -> None:
     actions = core.handle(*map(Taken, range(4)))
     assert any(isinstance(action, Drop) for action in actions)
     assert sum(len(run.tasks) for run in runs_of(actions)) in (2, 3)
+    core.validate()
+
+
+def test_threads_that_come_get_work() -> None:
+    """A cluster that grows during a run is used with all that it has."""
+    core = Scheduling(bag(1000), connected(1, 1), CLUSTER)
+    (run,) = begin(core)
+    core.handle(done(run, 10))
+    core.validate()
+    grown = ClusterGrown(cluster(4, 4))
+    actions = core.handle(grown)
+    (start,) = [a for a in actions if isinstance(a, StartWorkers)]
+    assert start.lane is Lane.CLUSTER
+    assert len(start.workers) == 3
+    runs = runs_of(core.handle(*map(WorkerReady, start.workers)))
+    assert {run.worker for run in runs} >= set(start.workers)
+    assert core.machine.cluster == grown.cluster
     core.validate()
 
 
