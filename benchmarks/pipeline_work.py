@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import socket
+import threading
 import time
 from pathlib import Path
 
@@ -11,15 +12,44 @@ from pathlib import Path
 COMPUTE_S = 0.002
 
 
+REQUEST = b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n"
+END = b"\r\n\r\n"
+
+#: A thread's connection, which it keeps, as whoever asks a server often does.
+_kept = threading.local()
+
+
 def fetch(address: tuple[int, int]) -> tuple[int, bytes]:
     """Return a number and the page that a server on this machine gives for it."""
     number, port = address
-    with socket.create_connection(("127.0.0.1", port)) as connection:
-        connection.sendall(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n")
-        parts = []
-        while part := connection.recv(65_536):
-            parts.append(part)
-    return number, b"".join(parts).partition(b"\r\n\r\n")[2]
+    connection = _connect(port)
+    connection.sendall(REQUEST)
+    data = _receive(connection, 65_536)
+    while END not in data:
+        data += _receive(connection, 65_536)
+    head, _, page = data.partition(END)
+    n_bytes = int(head.lower().partition(b"content-length:")[2].split()[0])
+    parts, n_left = [page], n_bytes - len(page)
+    while n_left:
+        parts.append(_receive(connection, n_left))
+        n_left -= len(parts[-1])
+    return number, b"".join(parts)
+
+
+def _receive(connection: socket.socket, n_bytes: int) -> bytes:
+    part = connection.recv(n_bytes)
+    if not part:
+        raise ConnectionError("the server has closed the connection")
+    return part
+
+
+def _connect(port: int) -> socket.socket:
+    if getattr(_kept, "port", None) != port:
+        _kept.connection = socket.create_connection(("127.0.0.1", port))
+        _kept.connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        _kept.port = port
+    connection: socket.socket = _kept.connection
+    return connection
 
 
 def parse(page: tuple[int, bytes]) -> tuple[int, int]:
