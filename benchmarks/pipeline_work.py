@@ -66,12 +66,13 @@ class Writer:
     """Writes results into a folder."""
 
     def __init__(self, folder: Path) -> None:
-        self._folder = folder
+        self._folder = str(folder)
 
     def __call__(self, result: tuple[int, int]) -> int:
         """Write one and return its number."""
         number, total = result
-        (self._folder / f"{number}.txt").write_text(str(total))
+        with open(f"{self._folder}/{number}.txt", "w") as file:
+            file.write(str(total))
         return number
 
 
