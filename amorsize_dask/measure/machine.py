@@ -33,15 +33,24 @@ MARGIN_BYTES = 256_000_000
 #: run starts with memory that the one before it has taken meanwhile.
 FRESH_S = 0.1
 
+#: The same for what is measured once and kept. Smaller: as above; larger: what another
+#: process has measured meanwhile is used that much later.
+STEADY_S = 10.0
+
 
 class Remembered(Generic[T]):
-    """What a function returned, called again when that is older than `FRESH_S`."""
+    """What a function returned, called again when that is older than `fresh_s`."""
 
     def __init__(
-        self, look: Callable[[], T], clock: Callable[[], float] = monotonic
+        self,
+        look: Callable[[], T],
+        clock: Callable[[], float] = monotonic,
+        *,
+        fresh_s: float = FRESH_S,
     ) -> None:
         self._look = look
         self._clock = clock
+        self._fresh_s = fresh_s
         # One attribute, so that threads see a time and what was seen then together.
         self._seen: tuple[float, T] | None = None
 
@@ -49,7 +58,7 @@ class Remembered(Generic[T]):
         """Return what the function returns now, or returned moments ago."""
         now = self._clock()
         seen = self._seen
-        if seen is None or now - seen[0] > FRESH_S:
+        if seen is None or now - seen[0] > self._fresh_s:
             seen = self._seen = now, self._look()
         return seen[1]
 
@@ -103,4 +112,4 @@ def _read_costs() -> Costs:
 
 
 _limits = Remembered(_read_limits)
-_costs = Remembered(_read_costs)
+_costs = Remembered(_read_costs, fresh_s=STEADY_S)

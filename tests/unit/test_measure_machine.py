@@ -14,6 +14,7 @@ from amorsize_dask.measure.costs import save_costs
 from amorsize_dask.measure.machine import (
     FRESH_S,
     MARGIN_BYTES,
+    STEADY_S,
     Remembered,
     count_margin,
     measure_machine,
@@ -90,7 +91,8 @@ def test_costs_are_the_defaults_where_none_are_known(cache_folder: Path) -> None
     assert not cache_folder.exists()
 
 
-def test_looks_only_when_what_it_saw_is_old() -> None:
+@pytest.mark.parametrize("fresh_s", [FRESH_S, STEADY_S])
+def test_looks_only_when_what_it_saw_is_old(fresh_s: float) -> None:
     """Computes in a row share one look; a later one sees what has changed."""
     now, n_looks = 100.0, 0
 
@@ -99,11 +101,11 @@ def test_looks_only_when_what_it_saw_is_old() -> None:
         n_looks += 1
         return n_looks
 
-    remembered = Remembered(look, clock=lambda: now)
+    remembered = Remembered(look, clock=lambda: now, fresh_s=fresh_s)
     assert [remembered.get() for _ in range(100)] == [1] * 100
-    now += 0.99 * FRESH_S
+    now += 0.99 * fresh_s
     assert remembered.get() == 1
-    now += 0.02 * FRESH_S
+    now += 0.02 * fresh_s
     assert remembered.get() == 2
     assert n_looks == 2
 
