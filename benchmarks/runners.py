@@ -132,7 +132,7 @@ class Uncounted(Budget):
     room_bytes = inf
     has_large = has_spilled = False
 
-    def hold(self, *_: object) -> None:
+    def hold(self, *_: object, **__: object) -> None:
         """Do nothing."""
 
     drop = begin = end = lose = note_growth = note_left = hold
