@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import pickle
 import subprocess
 import sys
@@ -44,9 +45,18 @@ def run_busy(monkeypatch: pytest.MonkeyPatch, **arguments: Any) -> AmorsizeSched
     )
     with AmorsizeScheduler(respect_load=True, **arguments) as scheduler:
         scheduler._load_watch = Watch(BUSY)  # type: ignore[assignment]
-        tasks = [dask.delayed(inc)(i) for i in range(20)]
+        tasks = [dask.delayed(digest)(i) for i in range(20)]
         assert dask.compute(*tasks, scheduler=scheduler) == tuple(range(1, 21))
     return scheduler
+
+
+def digest(number: int) -> int:
+    """Return the number after one, and leave the GIL to others for milliseconds.
+
+    Of tasks that are over at once the first thread may have done all, and should.
+    """
+    hashlib.sha256(bytes(4_000_000))
+    return number + 1
 
 
 def test_fewer_workers_and_less_memory(monkeypatch: pytest.MonkeyPatch) -> None:
