@@ -45,6 +45,12 @@ SPAWN_S = (0.1, 0.04)
 #: each fork does: 10 ms for 1 GB.
 FORKED_BYTES_PER_S = 100e9
 
+#: Bytes a second that a pool's pipes move, as a share of what passes through files to
+#: our own workers: 300 MB of results took 0.7 to 1.2 s, and 0.2 to 0.25 s in files.
+#: Smaller: pools aren't recommended that would be faster; larger: a pool takes twice as
+#: long as a loop, as `large_results` of `benchmarks/plans.py` did.
+PIPED_FRACTION = 0.25
+
 #: Sizes of chunks that are tried where it is known what each item takes. Closer: it
 #: takes longer to try them than it saves; farther apart: the best isn't among them.
 SIZES = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128)
@@ -208,6 +214,7 @@ def find_start_method() -> str:
 def find_pool_costs(costs: Costs) -> Costs:
     """Return what a `multiprocessing.Pool` costs where our own workers cost `costs`."""
     method = find_start_method()
+    costs = replace(costs, bytes_per_s=PIPED_FRACTION * costs.bytes_per_s)
     if method == "forkserver":
         return costs
     first_s, next_s = FORK_S if method == "fork" else SPAWN_S
