@@ -241,7 +241,10 @@ def test_memory_that_others_take(
         "amorsize_dask.scheduler.measure_machine", lambda costs: machine
     )
     tasks = [delayed(make_slowly)(i) for i in range(60)]
-    with AmorsizeScheduler(lanes=(lane,), memory_limit=limit) as scheduler:
+    # With a thread for each task all would be over before it is looked at.
+    with AmorsizeScheduler(
+        lanes=(lane,), memory_limit=limit, max_workers=2
+    ) as scheduler:
         values = dask.compute(*tasks, scheduler=scheduler)
         record = scheduler.last_run
     assert [value[0] for value in values] == list(range(60))
