@@ -225,7 +225,7 @@ class AmorsizeScheduler:
             See there; and `WorkerLostError` and `ClusterError`.
         """
         with observe(kwargs.get("callbacks")) as observers:
-            start_bytes = read_private_rss()
+            start_bytes = self._read_start_bytes()
             tasks = self._lower(dsk, keys, observers, kwargs)
             # Data that was consumed must not be kept alive by the graph.
             del dsk
@@ -282,7 +282,7 @@ class AmorsizeScheduler:
         self, dsk: Any, keys: list[Key], is_ordered: bool
     ) -> Generator[Any, None, None]:
         with observe(None) as observers:
-            start_bytes = read_private_rss()
+            start_bytes = self._read_start_bytes()
             tasks = self._lower(dsk, keys, observers, {})
             del dsk
             delivery = Delivery(keys, tasks, is_ordered=is_ordered)
@@ -404,7 +404,8 @@ class AmorsizeScheduler:
     ) -> Iterator[Execution]:
         """Prepare the run of a graph, and keep a record of how it went.
 
-        `start_bytes` is what this process had before the graph was lowered.
+        `start_bytes` is what this process had before the graph was lowered, if the
+        graph counts.
         """
         limits = self._limits_for(kwargs, is_observed=observers.has_posttask)
         n_warm = self._pool.n_idle
@@ -443,10 +444,7 @@ class AmorsizeScheduler:
                 modules=modules,
                 margin_bytes=margin_bytes,
                 connection=connection,
-                # By what the machine has left now, the graph has been paid for.
-                start_bytes=start_bytes
-                if isinstance(self._memory_limit, int)
-                else None,
+                start_bytes=start_bytes,
             )
         start = perf_counter()
         error: BaseException | None = None
@@ -469,6 +467,13 @@ class AmorsizeScheduler:
             for idle in self._pool.take(1):
                 self._calibration.complete(idle)
                 self._pool.give_back(idle)
+
+    def _read_start_bytes(self) -> int | None:
+        """Return what this process has, where a graph counts against the limit.
+
+        By what the machine has left when it has been lowered it has been paid for.
+        """
+        return read_private_rss() if isinstance(self._memory_limit, int) else None
 
     def _lower(
         self, dsk: Any, keys: Any, observers: Observers, kwargs: dict[str, Any]
