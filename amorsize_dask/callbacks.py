@@ -150,6 +150,8 @@ class Observers:
 
     def finish(self, has_failed: bool) -> None:
         """Tell that the run is over. All are told, even if one of them raises."""
+        if self.is_empty:
+            return
         if self._state is not None and not has_failed and not self.wants_tasks:
             self._state.finish_all()
         state = {} if self._state is None else self._state.mapping

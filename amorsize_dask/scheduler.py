@@ -44,7 +44,7 @@ from amorsize_dask.execute.connection import (
 )
 from amorsize_dask.execute.delivery import Delivery
 from amorsize_dask.execute.graph import TaskGraph
-from amorsize_dask.execute.identity import find_lone_stages
+from amorsize_dask.execute.identity import find_firsts, find_lone_stages
 from amorsize_dask.execute.loop import Execution
 from amorsize_dask.execute.node import Key
 from amorsize_dask.execute.pool import WorkerPool, live_processes
@@ -53,7 +53,7 @@ from amorsize_dask.execute.recollection import NO_RECOLLECTION, recollect
 from amorsize_dask.execute.record import RunRecord, make_record
 from amorsize_dask.execute.start_method import choose_start_method, has_processes
 from amorsize_dask.lowering import find_annotations, lower, materialize, nest, read
-from amorsize_dask.lowering.collector import collector_paused, graph_spared
+from amorsize_dask.lowering.collector import PausedCollector, SparedGraph
 from amorsize_dask.lowering.lower import STORE_LANES
 from amorsize_dask.lowering.partitions import find_partitions, is_bag
 from amorsize_dask.measure.load import LoadWatch
@@ -421,8 +421,9 @@ class AmorsizeScheduler:
             margin_bytes = count_margin(machine.memory_bytes)
             memory_bytes = machine.memory_bytes - margin_bytes
             machine = replace(machine, memory_bytes=memory_bytes)
-        recollection = recollect(tasks) if _remembers() else NO_RECOLLECTION
-        with collector_paused():
+        firsts = find_firsts(tasks)
+        recollection = recollect(tasks, firsts) if _remembers() else NO_RECOLLECTION
+        with PausedCollector():
             scheduling = Scheduling(
                 tasks.graph,
                 machine,
@@ -430,7 +431,7 @@ class AmorsizeScheduler:
                 n_warm=n_warm,
                 is_streamed=is_streamed,
                 recalled={**recollection.experiences, **known},
-                lone_stages=find_lone_stages(tasks),
+                lone_stages=find_lone_stages(tasks, firsts),
             )
             execution = Execution(
                 tasks,
@@ -449,7 +450,7 @@ class AmorsizeScheduler:
         start = perf_counter()
         error: BaseException | None = None
         try:
-            with graph_spared(len(tasks.graph)):
+            with SparedGraph(len(tasks.graph)):
                 yield execution
         except BaseException as failure:
             error = failure
@@ -494,6 +495,8 @@ class AmorsizeScheduler:
 
     def _check_annotated_lanes(self, tasks: TaskGraph) -> None:
         """Refuse lanes that were asked for by annotations, and that are not allowed."""
+        if not tasks.graph.stage_lanes:
+            return
         if worker.is_worker or is_in_task() or not has_processes():
             return  # There any lane of the caller has to do.
         allowed = self._limits.allowed_lanes
@@ -557,6 +560,8 @@ class AmorsizeScheduler:
         limit = self._memory_limit
         if isinstance(limit, float):
             limit = max(1, int(limit * machine.memory_bytes))
+        if limit == limits.memory_limit_bytes:
+            return limits
         return replace(limits, memory_limit_bytes=limit)
 
 
@@ -577,7 +582,9 @@ def _remembers() -> bool:
 
 def without_cluster(limits: Limits, machine: Machine) -> Limits:
     """Return limits without the lane cluster if there is none."""
-    if machine.cluster is not None or limits.allowed_lanes == (Lane.CLUSTER,):
+    if machine.cluster is not None or Lane.CLUSTER not in limits.lanes:
+        return limits
+    if limits.allowed_lanes == (Lane.CLUSTER,):
         return limits
     lanes = tuple(lane for lane in limits.lanes if lane is not Lane.CLUSTER)
     return replace(limits, lanes=lanes)

@@ -85,10 +85,12 @@ class Forecast:
     def look(self, decisions: Sequence[Decision]) -> list[Weigh]:
         """Predict the end if a tenth is done, or ask for what is needed for that.
 
-        It isn't looked at after each task.
+        It isn't looked at after each task, nor when there is nothing left to predict.
         """
         graph, n_finished = self._graph.graph, self._graph.n_finished
         if self.outlook or graph.is_open or n_finished < self._next_look:
+            return []
+        if self._graph.is_finished:
             return []
         # Of many stages a look takes long.
         n_more = max(1.0, LOOK_FRACTION * n_finished, graph.n_stages / 4)

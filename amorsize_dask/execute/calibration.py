@@ -69,6 +69,8 @@ class Calibration:
         if modules:
             boot_first_s += self.costs.import_dask_s
         boot_first_s = max(MIN_COST_S, boot_first_s - self._regret_s)
+        if boot_first_s == self.costs.boot_first_s:
+            return self.costs
         return replace(self.costs, boot_first_s=boot_first_s)
 
     def note_regret(self, seconds: float) -> None:

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from amorsize_dask.execute.fused import find_leaves
 from amorsize_dask.execute.graph import TaskGraph
 from amorsize_dask.execute.node import Node
 from amorsize_dask.execute.recipe import Piece
-from amorsize_dask.measure.fingerprint import fingerprint_function
+from amorsize_dask.measure.fingerprint import digest, fingerprint_function
 from amorsize_dask.measure.global_random import seeds_globally
 
 #: Stages up to which a run's are known from earlier ones. Smaller: graphs of many
@@ -19,23 +18,38 @@ from amorsize_dask.measure.global_random import seeds_globally
 MAX_STAGES = 100
 
 
-def fingerprint_stages(tasks: TaskGraph) -> dict[int, str]:
+def find_firsts(tasks: TaskGraph) -> dict[int, int]:
+    """Return the first task of each stage that has any."""
+    if tasks.graph.n_stages == 1 and tasks.stage_of:
+        return {0: 0}
+    n = len(tasks.graph)
+    # The last that is written is the first.
+    return dict(zip(reversed(tasks.stage_of), range(n - 1, -1, -1), strict=True))
+
+
+def fingerprint_stages(tasks: TaskGraph, firsts: Mapping[int, int]) -> dict[int, str]:
     """Return fingerprints of the stages of a graph that is about to run, by number.
 
     A stage is known by the functions of its first task and by those of the stages that
     this needs values of, for a ``sum`` of what one function makes may take as long as
     no other. Those that belong into the caller have none, nor have those that get
     their tasks while the graph runs; and no stage has if there are too many.
+
+    Parameters
+    ----------
+    tasks : TaskGraph
+        The graph.
+    firsts : mapping of int to int
+        What `find_firsts` has found there.
     """
     graph = tasks.graph
     if graph.n_stages - len(graph.tail_stage) > MAX_STAGES:
         return {}
-    firsts = _find_firsts(tasks)
     own = {
         number: _join(_functions(tasks.nodes[task])) for number, task in firsts.items()
     }
     return {
-        number: _digest(own[number], sorted(_needed(tasks, task, own)))
+        number: digest((own[number], sorted(_needed(tasks, task, own))))
         for number, task in firsts.items()
         if number not in graph.caller_stages and own[number]
     }
@@ -60,15 +74,14 @@ def fingerprint_calls(
         ``None``: they call nothing.
     """
     own = _join(functions)
-    return _digest(own, sorted(set(filter(None, map(_join, needed))))) if own else None
+    return digest((own, sorted(set(filter(None, map(_join, needed)))))) if own else None
 
 
-def find_lone_stages(tasks: TaskGraph) -> frozenset[int]:
+def find_lone_stages(tasks: TaskGraph, firsts: Mapping[int, int]) -> frozenset[int]:
     """Return the stages of which no two tasks may be under way in one process.
 
     They are those that seed the random numbers of a process, by their first tasks.
     """
-    firsts = _find_firsts(tasks)
     return frozenset(
         number
         for number, task in firsts.items()
@@ -77,13 +90,6 @@ def find_lone_stages(tasks: TaskGraph) -> frozenset[int]:
             map(seeds_globally, _by_identity(_functions(tasks.nodes[task])).values())
         )
     )
-
-
-def _find_firsts(tasks: TaskGraph) -> dict[int, int]:
-    """Return the first task of each stage that has any."""
-    n = len(tasks.graph)
-    # The last that is written is the first.
-    return dict(zip(reversed(tasks.stage_of), range(n - 1, -1, -1), strict=True))
 
 
 def _needed(tasks: TaskGraph, task: int, own: dict[int, str]) -> set[str]:
@@ -102,10 +108,6 @@ def _join(functions: Iterable[Any]) -> str:
 def _by_identity(functions: Iterable[Any]) -> dict[int, Any]:
     """Return functions by identity: a chain may call one of them a thousand times."""
     return {id(function): function for function in functions}
-
-
-def _digest(own: str, needed: list[str]) -> str:
-    return hashlib.sha256(repr((own, needed)).encode()).hexdigest()[:16]
 
 
 def _functions(node: Node) -> Iterator[Any]:

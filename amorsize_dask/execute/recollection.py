@@ -59,10 +59,10 @@ class Recollection:
             self._history.save()
 
 
-def recollect(tasks: TaskGraph) -> Recollection:
-    """Look up what is known of a graph's stages."""
+def recollect(tasks: TaskGraph, firsts: Mapping[int, int]) -> Recollection:
+    """Look up what is known of a graph's stages, of which these tasks are first."""
     _save_at_exit()
-    return Recollection(shared, fingerprint_stages(tasks), tasks.stages)
+    return Recollection(shared, fingerprint_stages(tasks, firsts), tasks.stages)
 
 
 @cache

@@ -67,10 +67,13 @@ class Sizing:
         # Stages whose results are large, and those whose tasks were pickled.
         self._large: set[int] = set()
         self._weighed: set[int] = set()
-        self._next_look_s = 0.0
         # How many times as large as its pickle a result is, by stage.
         self._ratios: dict[int, float] = {}
-        self._start_bytes = read_private_rss() if start_bytes is None else start_bytes
+        self._next_look_s = 0.0
+        if start_bytes is None:
+            start_bytes = read_private_rss()
+            self._next_look_s = perf_counter() + LOOK_S
+        self._start_bytes = start_bytes
 
     @cached_property
     def _n_tasks(self) -> Counter[int]:

@@ -18,7 +18,7 @@ from amorsize_dask.lowering.annotations import (
     find_annotations,
 )
 from amorsize_dask.lowering.bags import shorten
-from amorsize_dask.lowering.collector import collector_paused
+from amorsize_dask.lowering.collector import PausedCollector
 from amorsize_dask.lowering.expression import materialize, quote_values
 from amorsize_dask.lowering.keys import flatten, nest
 from amorsize_dask.lowering.layers import Layers, is_old, read_layers, try_fast
@@ -48,7 +48,7 @@ def read(
     ArgumentError, KeyError, ValueError, RuntimeError
         See `materialize` and `lower`.
     """
-    with collector_paused():
+    with PausedCollector():
         dsk = try_fast(lambda: read_fast(expression, keys, annotations))
         if dsk is None:
             dsk = materialize(expression, may_fuse=not annotations)

@@ -99,7 +99,8 @@ def find_annotations(
     ArgumentError
         For a value that can't be used.
     """
-    default = _apply(NOTHING, get_annotations(), None)
+    in_force = get_annotations()
+    default = _apply(NOTHING, in_force, None) if in_force else NOTHING
     by_key: dict[Key, Annotation] = {}
     for layer in _layers(expression):
         said = getattr(layer, "annotations", None)
@@ -112,6 +113,8 @@ def find_annotations(
 
 
 def _layers(expression: Any) -> Iterator[Any]:
+    if type(expression) is dict:
+        return
     layered = look_up("dask._expr:HLGExpr")
     stack, seen = [expression], set[int]()
     while stack:

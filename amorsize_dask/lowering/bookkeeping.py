@@ -18,7 +18,7 @@ from dask._task_spec import Task
 from amorsize_dask.execute.node import Key
 from amorsize_dask.execute.recipe import COPIERS, MAKERS, Piece, Recipe
 from amorsize_dask.lowering.aliases import Resolution
-from amorsize_dask.lowering.functions import function_of, look_up, unwrap
+from amorsize_dask.lowering.functions import find_known, function_of, look_up, unwrap
 from amorsize_dask.lowering.traversal import RUN_FUSED, Traversal
 
 
@@ -120,9 +120,8 @@ class _Kinds:
         # By the identity of functions, since not all of them can be hashed. The graph
         # keeps them alive meanwhile.
         self._kinds = {
-            id(function): kind
-            for name, kind in _FUNCTIONS.items()
-            if (function := look_up(name)) is not None
+            number: _FUNCTIONS[name]
+            for number, name in find_known(tuple(_FUNCTIONS)).items()
         }
         for function in (*MAKERS.values(), *COPIERS.values()):
             self._kinds[id(function)] = Kind.CONTAINER

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import sys
-from functools import cache, partial
+from collections.abc import Mapping
+from functools import cache, lru_cache, partial
 from typing import Any
 
 from dask._task_spec import GraphNode, Task
@@ -49,6 +50,26 @@ def look_up(name: str) -> Any:
     for part in path:
         found = getattr(found, part, None)
     return found
+
+
+def find_known(names: tuple[str, ...]) -> Mapping[int, str]:
+    """Return what the functions are called that there are of these names, by identity.
+
+    No function comes without a module, so they are looked up again where one was
+    imported.
+    """
+    known, _ = _find_known(names, len(sys.modules))
+    return known
+
+
+@lru_cache(32)
+def _find_known(
+    names: tuple[str, ...], n_modules: int
+) -> tuple[Mapping[int, str], list[Any]]:
+    found = {name: look_up(name) for name in names}
+    known = {id(one): name for name, one in found.items() if one is not None}
+    # Kept alive, since the identity of one that is gone may be that of any other.
+    return known, list(found.values())
 
 
 @cache

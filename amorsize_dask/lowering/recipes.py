@@ -23,7 +23,7 @@ from amorsize_dask.lowering.columns import (
     Previous,
     Reference,
 )
-from amorsize_dask.lowering.functions import look_up
+from amorsize_dask.lowering.functions import find_known, look_up
 from amorsize_dask.lowering.traversal import RUN_FUSED
 
 #: Functions that neither change their arguments nor give them to anyone as they are:
@@ -82,16 +82,16 @@ _GATHERING = (
 #: What calls a function, its first argument, with its second.
 _CALLING = ("dask.bag.core:empty_safe_apply", "dask.bag.core:empty_safe_aggregate")
 
-#: Functions of `dask.bag.core`, and those that stand in for them.
+#: Functions of Dask, and those that stand in for them.
 _STAND_INS: dict[str, Callable[..., Any]] = {
-    "reify": stand_ins.reify,
-    "empty_safe_apply": stand_ins.empty_safe_apply,
-    "empty_safe_aggregate": stand_ins.empty_safe_aggregate,
-    "finalize": stand_ins.finalize,
-    "frequencies": stand_ins.frequencies,
-    "merge_frequencies": stand_ins.merge_frequencies,
-    "partition": grouping.partition,
-    "collect": grouping.collect,
+    "dask.bag.core:reify": stand_ins.reify,
+    "dask.bag.core:empty_safe_apply": stand_ins.empty_safe_apply,
+    "dask.bag.core:empty_safe_aggregate": stand_ins.empty_safe_aggregate,
+    "dask.bag.core:finalize": stand_ins.finalize,
+    "dask.bag.core:frequencies": stand_ins.frequencies,
+    "dask.bag.core:merge_frequencies": stand_ins.merge_frequencies,
+    "dask.bag.core:partition": grouping.partition,
+    "dask.bag.core:collect": grouping.collect,
 }
 
 
@@ -198,7 +198,7 @@ class _Compiler:
         self._numbers: dict[int, int] = {}
         self._previous: Any = None
         self._sources: set[int] = set()
-        self._harmless = _identify(_HARMLESS)
+        self._harmless = find_known(_HARMLESS)
 
     def compile(self, link: Expression) -> None:
         """Add what a link needs."""
@@ -250,9 +250,8 @@ class _Compiler:
         if not self._sources:
             return None
         elementwise = {
-            id(function): at
-            for name, at in _ELEMENTWISE.items()
-            if (function := look_up(name)) is not None
+            number: _ELEMENTWISE[name]
+            for number, name in find_known(tuple(_ELEMENTWISE)).items()
         }
         place: Any = None
         source: int | None = None
@@ -283,7 +282,7 @@ class _Compiler:
 
     def _is_gathered(self, start: int, place: Any) -> bool:
         """Whether the steps from `start` on gather what is found at a place."""
-        gathering, calling = _identify(_GATHERING), _identify(_CALLING)
+        gathering, calling = find_known(_GATHERING), find_known(_CALLING)
         for number, (function, positional, keywords) in enumerate(self._steps):
             if number < start:
                 continue
@@ -374,19 +373,13 @@ class _Compiler:
         return ("constant", number)
 
 
-def _identify(names: Sequence[str]) -> set[int]:
-    """Return the identities of those functions of these names that there are."""
-    return {id(look_up(name)) for name in names} - {id(None)}
-
-
 def _stand_in(constants: Sequence[Any]) -> tuple[Any, ...]:
     """Put functions that cost less, or need no Dask, in the place of Dask's own."""
-    own = {
-        id(found): stand_in
-        for name, stand_in in _STAND_INS.items()
-        if (found := look_up(f"dask.bag.core:{name}")) is not None
-    }
-    return tuple(own.get(id(c)) or _stand_in_for_hash(c) for c in constants)
+    known = find_known(tuple(_STAND_INS))
+    return tuple(
+        _STAND_INS[known[id(c)]] if id(c) in known else _stand_in_for_hash(c)
+        for c in constants
+    )
 
 
 def _stand_in_for_hash(constant: Any) -> Any:

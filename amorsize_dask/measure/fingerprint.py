@@ -55,7 +55,7 @@ def fingerprint_function(function: Callable[..., Any]) -> str:
         if not any(one is other for other in seen):
             seen.append(one)
             facts.append(_describe(one, waiting))
-    return _digest(facts)
+    return digest(facts)
 
 
 def _describe(function: Any, named: deque[object]) -> tuple[object, ...]:
@@ -121,7 +121,7 @@ def _describe_values(values: Iterable[object], named: deque[object]) -> list[obj
 def _digest_code(code: CodeType) -> str:
     """Return a digest of code and of the functions in it, whatever lines it is on."""
     constants = [_describe_constant(value) for value in code.co_consts]
-    return _digest([code.co_code, code.co_names, code.co_freevars, constants])
+    return digest([code.co_code, code.co_names, code.co_freevars, constants])
 
 
 def _describe_constant(value: object) -> object:
@@ -135,6 +135,12 @@ def _describe_constant(value: object) -> object:
     return value
 
 
-def _digest(facts: list[object]) -> str:
-    data = repr(facts).encode("utf-8", "backslashreplace")
+def digest(facts: object) -> str:
+    """Return 16 hexadecimal digits that are the same for what has the same `repr`."""
+    return _digest_text(repr(facts))
+
+
+@lru_cache(MAX_KEPT)
+def _digest_text(text: str) -> str:
+    data = text.encode("utf-8", "backslashreplace")
     return hashlib.sha256(data).hexdigest()[:16]

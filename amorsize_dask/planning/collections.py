@@ -12,7 +12,7 @@ from typing import Any
 
 from amorsize_dask.core.model import Lane, Limits, Machine, Workload
 from amorsize_dask.execute.graph import TaskGraph
-from amorsize_dask.execute.identity import find_lone_stages
+from amorsize_dask.execute.identity import find_firsts, find_lone_stages
 from amorsize_dask.execute.node import Key
 from amorsize_dask.execute.recipe import Piece
 from amorsize_dask.lowering import read
@@ -189,7 +189,7 @@ def _try_stages(
     values: dict[Key, Any] = dict(tasks.constants)
     found: list[_Stage] = []
     n_left_out = 0
-    lone_stages = find_lone_stages(tasks)
+    lone_stages = find_lone_stages(tasks, find_firsts(tasks))
     for number, own in by_stage.items():
         if number in tasks.graph.caller_stages:
             continue

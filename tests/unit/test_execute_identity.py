@@ -10,7 +10,7 @@ import dask.bag as db
 from dask import delayed
 
 from amorsize_dask.execute.graph import TaskGraph
-from amorsize_dask.execute.identity import MAX_STAGES, fingerprint_stages
+from amorsize_dask.execute.identity import MAX_STAGES, find_firsts, fingerprint_stages
 from amorsize_dask.lowering import read
 
 
@@ -26,8 +26,12 @@ def lowered(*collections: Any) -> TaskGraph:
     return found[0]
 
 
+def fingerprints(tasks: TaskGraph) -> dict[int, str]:
+    return fingerprint_stages(tasks, find_firsts(tasks))
+
+
 def known(*collections: Any) -> set[str]:
-    return set(fingerprint_stages(lowered(*collections)).values())
+    return set(fingerprints(lowered(*collections)).values())
 
 
 def one(x: int) -> int:
@@ -66,7 +70,7 @@ def test_delayed_calls():
 
 def test_bookkeeping_is_no_stage_to_know():
     tasks = lowered(bag(one))
-    assert not tasks.graph.caller_stages & fingerprint_stages(tasks).keys()
+    assert not tasks.graph.caller_stages & fingerprints(tasks).keys()
 
 
 def test_many_stages_are_too_many():
@@ -76,4 +80,4 @@ def test_many_stages_are_too_many():
     ]
     tasks = lowered(*names)
     assert tasks.graph.n_stages > MAX_STAGES
-    assert fingerprint_stages(tasks) == {}
+    assert fingerprints(tasks) == {}

@@ -8,7 +8,12 @@ from typing import Any
 from dask import delayed
 from dask._task_spec import Alias, DataNode, Task, TaskRef, fuse_linear_task_spec
 
-from amorsize_dask.execute.identity import fingerprint_calls, fingerprint_stages
+from amorsize_dask.execute.graph import TaskGraph
+from amorsize_dask.execute.identity import (
+    find_firsts,
+    fingerprint_calls,
+    fingerprint_stages,
+)
 from amorsize_dask.lowering import read
 from amorsize_dask.lowering.called import find_called
 from amorsize_dask.lowering.partitions import find_partitions
@@ -38,15 +43,19 @@ def test_data_calls_nothing() -> None:
     assert [list(find_called(node)) for node in nodes] == [[], [], [], []]
 
 
+def fingerprints(tasks: TaskGraph) -> dict[int, str]:
+    return fingerprint_stages(tasks, find_firsts(tasks))
+
+
 def test_a_stage_is_the_same_here_and_in_a_cluster() -> None:
     """A delayed call has one fingerprint, also by what Dask's own node calls."""
     value = delayed(double)(delayed(neg)(3))
-    found = fingerprint_stages(read(*find_partitions([value])))
+    found = fingerprints(read(*find_partitions([value])))
     nodes = dict(value.__dask_graph__())
     (last,) = (n for n in nodes.values() if n.func is double)
     (first,) = (n for n in nodes.values() if n.func is neg)
     assert fingerprint_calls(find_called(first), []) in {
-        *fingerprint_stages(read(*find_partitions([delayed(neg)(3)]))).values()
+        *fingerprints(read(*find_partitions([delayed(neg)(3)]))).values()
     }
     here = fingerprint_calls(find_called(last), [find_called(first)])
     assert here != fingerprint_calls(find_called(last), [])

@@ -26,8 +26,8 @@ from amorsize_dask.lowering import layers, read, read_fast
 from amorsize_dask.lowering.collector import (
     MANY_OBJECTS,
     MANY_TASKS,
-    collector_paused,
-    graph_spared,
+    PausedCollector,
+    SparedGraph,
 )
 
 
@@ -342,17 +342,17 @@ def test_what_the_user_optimizes_otherwise(lowered: Lowered) -> None:
 def test_the_collector_pauses() -> None:
     """It is back afterwards, and stays off if it was."""
     assert gc.isenabled()
-    with collector_paused(), collector_paused():
+    with PausedCollector(), PausedCollector():
         assert not gc.isenabled()
     assert gc.isenabled()
     gc.disable()
     try:
-        with collector_paused():
+        with PausedCollector():
             assert not gc.isenabled()
         assert not gc.isenabled()
     finally:
         gc.enable()
-    with pytest.raises(KeyError), collector_paused():
+    with pytest.raises(KeyError), PausedCollector():
         raise KeyError
     assert gc.isenabled()
 
@@ -360,26 +360,26 @@ def test_the_collector_pauses() -> None:
 def test_what_is_made_while_the_collector_pauses_is_old() -> None:
     """The collector doesn't walk a large graph once in each generation."""
     gc.collect()
-    with collector_paused():
+    with PausedCollector():
         made = [[i] for i in range(MANY_OBJECTS + 1000)]
     ids = {id(one) for one in made}
     assert len(ids.intersection(map(id, gc.get_objects(2)))) == len(ids)
     assert gc.get_freeze_count() == 0
-    with collector_paused():
+    with PausedCollector():
         few = [[i] for i in range(100)]
     assert not {id(one) for one in few}.intersection(map(id, gc.get_objects(2)))
 
 
 def test_the_collector_leaves_large_graphs_alone() -> None:
     """As long as they run, and not what others have frozen."""
-    with graph_spared(MANY_TASKS - 1):
+    with SparedGraph(MANY_TASKS - 1):
         assert not gc.get_freeze_count()
-    with graph_spared(MANY_TASKS):
+    with SparedGraph(MANY_TASKS):
         assert gc.get_freeze_count()
-        with graph_spared(MANY_TASKS):
+        with SparedGraph(MANY_TASKS):
             pass
         assert gc.get_freeze_count()
     assert not gc.get_freeze_count()
-    with pytest.raises(KeyError), graph_spared(MANY_TASKS):
+    with pytest.raises(KeyError), SparedGraph(MANY_TASKS):
         raise KeyError
     assert not gc.get_freeze_count()
