@@ -33,6 +33,10 @@ MARGIN_BYTES = 256_000_000
 #: run starts with memory that the one before it has taken meanwhile.
 FRESH_S = 0.1
 
+#: The same for the cores that others grant. Smaller: as above; larger: a quota that was
+#: set meanwhile comes into force that much later.
+GRANTED_S = 1.0
+
 #: The same for what is measured once and kept. Smaller: as above; larger: what another
 #: process has measured meanwhile is used that much later.
 STEADY_S = 10.0
@@ -75,14 +79,14 @@ def measure_machine(costs: Costs | None = None) -> Machine:
         What moving work costs, where it has been measured. By default what is kept on
         disk, or if there is nothing, the defaults of `Costs`.
     """
-    n_by_others, memory_bytes = _limits.get()
+    n_by_others = _granted.get()
     n_cores = count_by_affinity()
     if n_by_others is not None:
         n_cores = min(n_cores, n_by_others)
     return Machine(
         n_cores=n_cores,
         n_physical_cores=count_physical_cores(n_cores),
-        memory_bytes=memory_bytes,
+        memory_bytes=_left.get(),
         costs=_costs.get() if costs is None else costs,
     )
 
@@ -103,13 +107,14 @@ def leave_to_others(machine: Machine, load: Load) -> Machine:
     )
 
 
-def _read_limits() -> tuple[int | None, int]:
-    return min(find_grants().values(), default=None), available_memory()
+def _read_granted() -> int | None:
+    return min(find_grants().values(), default=None)
 
 
 def _read_costs() -> Costs:
     return load_costs() or Costs()
 
 
-_limits = Remembered(_read_limits)
+_left = Remembered(available_memory)
+_granted = Remembered(_read_granted, fresh_s=GRANTED_S)
 _costs = Remembered(_read_costs, fresh_s=STEADY_S)

@@ -8,6 +8,7 @@ node and, when that is full, from the others: so nodes limit nothing else.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from os.path import join
 from pathlib import Path
 from typing import NamedTuple
 
@@ -63,7 +64,7 @@ def find_bound_nodes(root: Path = Path("/")) -> list[Node]:
 
     Costs about ten microseconds where there is one node.
     """
-    if len(_read_numbers(root / "sys/devices/system/node/has_memory")) < 2:
+    if len(_read_numbers(join(root, "sys/devices/system/node/has_memory"))) < 2:
         return []
     nodes = [node for node in find_nodes(root) if node.total_bytes]
     bound = [node for node in nodes if node.is_allowed]
@@ -91,7 +92,7 @@ def _read_sizes(path: Path) -> dict[str, int]:
     return sizes
 
 
-def _read_numbers(path: Path) -> frozenset[int]:
+def _read_numbers(path: Path | str) -> frozenset[int]:
     return _parse_numbers("".join(read_lines(path)[:1]))
 
 

@@ -32,8 +32,8 @@ def cache_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def set_limits(
     monkeypatch: pytest.MonkeyPatch, n_by_affinity: int, n_by_quota: int | None
 ) -> None:
-    limits = n_by_quota, 5_000
-    monkeypatch.setattr(machine, "_limits", Remembered(lambda: limits))
+    monkeypatch.setattr(machine, "_granted", Remembered(lambda: n_by_quota))
+    monkeypatch.setattr(machine, "_left", Remembered(lambda: 5_000))
     monkeypatch.setattr(
         os, "sched_getaffinity", lambda pid: set(range(n_by_affinity)), raising=False
     )
