@@ -10,7 +10,7 @@ import dask.bag as db
 
 from amorsize_dask import AmorsizeScheduler
 
-WAIT_S = 0.02
+WAIT_S = 0.1
 N_PAGES = 200
 
 

@@ -13,7 +13,7 @@ from time import perf_counter, thread_time
 from typing import Any, NoReturn
 
 from amorsize_dask.core.outcome import Outcome
-from amorsize_dask.measure.clock import RunDelay
+from amorsize_dask.measure.clock import RunDelay, count_computing_s
 from amorsize_dask.measure.rss import read_peak_rss, read_rss
 
 #: Seconds of a task below which the next ones are timed together: the clocks cost more
@@ -79,8 +79,9 @@ def run_batch(
     Returns
     -------
     BatchResult
-        Each outcome with wall and CPU seconds, those without a core included in both,
-        where tasks are short, their mean over several;
+        Each outcome with wall and CPU seconds, those without a core in both, as if the
+        task had gone on in them as it does; where tasks are short, their mean over
+        several;
         the last one also with what the batch took and gave back, its peak above what is
         left, if that raised the peak of the process.
     """
@@ -181,14 +182,15 @@ def _make_outcomes(
 ) -> list[Outcome]:
     """Return the outcomes of tasks that were run.
 
-    The time without a core counts as if they had computed in it.
+    The time without a core is theirs in proportion to what each didn't compute in.
     """
     lacking_s = sum(n * max(0.0, seconds - cpu_s) for n, seconds, cpu_s in timed)
     fraction = min(1.0, max(0.0, delay_s) / lacking_s) if lacking_s else 0.0
     outcomes: list[Outcome] = []
     for n, seconds, cpu_s in timed:
         start = len(outcomes)
-        full_s = cpu_s + fraction * max(0.0, seconds - cpu_s)
+        delay_s = fraction * max(0.0, seconds - cpu_s)
+        full_s = count_computing_s(seconds, cpu_s, delay_s)
         outcomes += [
             Outcome(task, seconds, full_s) for task, _, _ in items[start : start + n]
         ]

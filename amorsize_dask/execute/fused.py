@@ -15,7 +15,10 @@ from time import perf_counter, thread_time
 from typing import Any
 
 from amorsize_dask.execute.node import Key, Node
-from amorsize_dask.measure.clock import RunDelay
+from amorsize_dask.measure.clock import RunDelay, count_computing_s
+
+#: Seconds by the wall clock, of computing, and without a core.
+_Times = tuple[float, float, float]
 
 
 class _Measured(threading.local):
@@ -35,7 +38,7 @@ _measured = _Measured()
 def links_measured(delay: RunDelay) -> Iterator[list[list[tuple[float, float]]]]:
     """Measure the links of the chains that run in this thread.
 
-    Time without a core counts as if a link had computed in it.
+    Time without a core counts as the rest of a link's time does.
 
     Yields
     ------
@@ -82,12 +85,7 @@ class Chain:
             _note(error, key, self.keys[-1])
             raise
         if links is not None:
-            links.append(
-                [
-                    (end_s - start_s, cpu_end_s - cpu_start_s)
-                    for (start_s, cpu_start_s), (end_s, cpu_end_s) in pairwise(times)
-                ]
-            )
+            links.append([_measure_link(start, end) for start, end in pairwise(times)])
         return value
 
     def split(self, n_links: int) -> tuple[Node, Node, Key]:
@@ -102,10 +100,15 @@ class Chain:
         return first, second, self.keys[n_links - 1]
 
 
-def _now() -> tuple[float, float]:
+def _measure_link(start: _Times, end: _Times) -> tuple[float, float]:
+    seconds, cpu_s, delay_s = (b - a for a, b in zip(start, end, strict=True))
+    return seconds, count_computing_s(seconds, cpu_s, delay_s)
+
+
+def _now() -> _Times:
     delay = _measured.delay
     assert delay is not None
-    return perf_counter(), thread_time() + delay.read_s()
+    return perf_counter(), thread_time(), delay.read_s()
 
 
 @dataclass(slots=True)

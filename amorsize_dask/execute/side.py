@@ -12,6 +12,7 @@ from time import perf_counter
 from amorsize_dask.core.events import Glimpse
 from amorsize_dask.core.outcome import Outcome
 from amorsize_dask.execute.threads import ThreadWorker
+from amorsize_dask.measure.clock import count_computing_s
 from amorsize_dask.measure.gil import MIN_WATCHED_S, WATCH_INTERVAL_S, GilWatch
 
 #: Seconds after which the core gets a first glimpse of a task that the side thread
@@ -28,7 +29,7 @@ class SideWatch:
         self._watch: GilWatch | None = None
         self._thread: ThreadWorker | None = None
         self._start = 0.0
-        self._demand_start_s: float | None = None
+        self._use_at_start_s: tuple[float, float] | None = None
         self._next_s = GLIMPSE_S
 
     @property
@@ -41,7 +42,7 @@ class SideWatch:
         self._is_busy = True
         self._watch = GilWatch() if watched else None
         self._thread = thread
-        self._demand_start_s = thread.read_demand_s() if watched else None
+        self._use_at_start_s = thread.read_use_s() if watched else None
         self._start = perf_counter()
         self._next_s = GLIMPSE_S
 
@@ -91,9 +92,12 @@ class SideWatch:
         )
 
     def _cpu_fraction(self, seconds: float) -> float | None:
-        if self._demand_start_s is None or self._thread is None or not seconds:
+        if self._use_at_start_s is None or self._thread is None or not seconds:
             return None
-        demand_s = self._thread.read_demand_s()
-        if demand_s is None:
+        use_s = self._thread.read_use_s()
+        if use_s is None:
             return None
-        return min(1.0, (demand_s - self._demand_start_s) / seconds)
+        cpu_s, delay_s = (
+            b - a for a, b in zip(self._use_at_start_s, use_s, strict=True)
+        )
+        return count_computing_s(seconds, cpu_s, delay_s) / seconds

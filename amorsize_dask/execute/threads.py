@@ -127,15 +127,15 @@ class ThreadWorker:
         assert self._thread.ident is not None
         return self._thread.ident
 
-    def read_demand_s(self) -> float | None:
-        """Return the seconds for which it has computed or wanted to, if known.
+    def read_use_s(self) -> tuple[float, float] | None:
+        """Return the seconds that it has computed, and had no core for, if known.
 
         The thread must not have been told to stop.
         """
         cpu_s = read_thread_cpu_s(self.ident)
         if cpu_s is None or self._thread.native_id is None:
             return None
-        return cpu_s + read_run_delay_s(self._thread.native_id)
+        return cpu_s, read_run_delay_s(self._thread.native_id)
 
     def give(self, items: Sequence[Item], *, measures_links: bool = False) -> None:
         """Run a batch, after those given before."""

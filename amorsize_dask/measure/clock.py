@@ -80,6 +80,25 @@ class RunDelay:
         self.close()
 
 
+def count_computing_s(seconds: float, cpu_s: float, delay_s: float) -> float:
+    """Return for how long a thread would have computed that never waited for a core.
+
+    In as many seconds altogether: those without a core count as what they held up,
+    computing and waiting, in the shares in which the thread did both when it had one. A
+    thread that sleeps waits for a core, too, whenever it wakes; to take that for
+    computing would make work that waits look like work that computes.
+
+    Parameters
+    ----------
+    seconds : float
+        By the wall clock.
+    cpu_s, delay_s : float
+        Seconds of these in which it computed, and could have run but had no core.
+    """
+    had_s = seconds - delay_s
+    return seconds if had_s <= cpu_s else cpu_s * seconds / had_s
+
+
 def read_run_delay_s(native_id: int) -> float:
     """Return what `RunDelay` reads, once."""
     with RunDelay(native_id) as delay:

@@ -147,12 +147,16 @@ def test_seconds_are_those_of_each_task(monkeypatch: pytest.MonkeyPatch) -> None
 
 @pytest.mark.parametrize(
     ("delay_s", "expected"),
-    [(0.9, [0.6, 0.8, 1.0]), (4.5, [1, 2, 3]), (100, [1, 2, 3])],
+    [
+        (0.9, [0.5 / 0.9, 1 / 1.7, 1.5 / 2.5]),
+        (4.5, [1, 2, 3]),
+        (100, [1, 2, 3]),
+    ],
 )
 def test_seconds_without_a_core(
     monkeypatch: pytest.MonkeyPatch, delay_s: float, expected: list[float]
 ) -> None:
-    """They count as computing, for the tasks in proportion to what each lacks."""
+    """They count as what tasks do, and are theirs in proportion to what each lacks."""
     set_clocks(monkeypatch)
     items = [(i, double, ["x"]) for i in range(3)]
     result = run_batch(items, {"x": 1}, Delay(7, 7 + delay_s))

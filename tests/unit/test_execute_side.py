@@ -16,10 +16,11 @@ class Thread:
     """Stands for the side thread, with the computing that tests want it to do."""
 
     def __init__(self) -> None:
-        self.demand_s: float | None = 5.0
+        self.cpu_s: float | None = 5.0
+        self.delay_s = 3.0
 
-    def read_demand_s(self) -> float | None:
-        return self.demand_s
+    def read_use_s(self) -> tuple[float, float] | None:
+        return None if self.cpu_s is None else (self.cpu_s, self.delay_s)
 
 
 class Clocks:
@@ -102,7 +103,22 @@ def test_cpu_share(clocks: Clocks, cpu_s: float | None, expected: float) -> None
     watch = SideWatch()
     watch.begin(clocks.thread, watched=True)
     clocks.now += 2 * GLIMPSE_S
-    clocks.thread.demand_s = cpu_s
+    clocks.thread.cpu_s = cpu_s
+    glimpse = watch.glimpse()
+    assert glimpse is not None
+    assert glimpse.cpu_fraction == pytest.approx(expected)
+
+
+@pytest.mark.parametrize(("use", "expected"), [(0.01, 0.1), (0.1, 1.0), (0.2, 1.0)])
+def test_cpu_share_where_others_have_the_cores(
+    clocks: Clocks, use: float, expected: float
+) -> None:
+    """That of the time with a core: a task that sleeps waits for one when it wakes."""
+    watch = SideWatch()
+    watch.begin(clocks.thread, watched=True)
+    clocks.now += 1.0
+    clocks.thread.cpu_s += use
+    clocks.thread.delay_s += 0.9
     glimpse = watch.glimpse()
     assert glimpse is not None
     assert glimpse.cpu_fraction == pytest.approx(expected)
@@ -110,11 +126,11 @@ def test_cpu_share(clocks: Clocks, cpu_s: float | None, expected: float) -> None
 
 def test_thread_without_a_clock_at_the_start(clocks: Clocks) -> None:
     """If the CPU seconds at the start aren't known nothing is computed from them."""
-    clocks.thread.demand_s = None
+    clocks.thread.cpu_s = None
     watch = SideWatch()
     watch.begin(clocks.thread, watched=True)
     clocks.now += 2 * GLIMPSE_S
-    clocks.thread.demand_s = 5.0
+    clocks.thread.cpu_s = 5.0
     glimpse = watch.glimpse()
     assert glimpse is not None
     assert glimpse.cpu_fraction == 1.0
@@ -125,7 +141,7 @@ def test_cpu_share_of_a_batch_that_is_done(clocks: Clocks) -> None:
     watch = SideWatch()
     watch.begin(clocks.thread, watched=True)
     clocks.now += 10.0  # the loop was busy and noticed late
-    clocks.thread.demand_s += 2.0
+    clocks.thread.cpu_s += 2.0
     outcomes = [Outcome(7, 1.0, 0.1), Outcome(8, 3.0, 0.1)]
     watch.end(outcomes)
     assert outcomes == [Outcome(7, 1.0, 0.5), Outcome(8, 3.0, 1.5)]
@@ -137,14 +153,14 @@ def test_outcomes_that_stay_as_they_were_measured(
 ) -> None:
     """Without a watch, or a clock, or any time, outcomes keep their CPU seconds."""
     outcomes = [Outcome(7, 1.0, 0.1), Outcome(8, 3.0, 0.1)]
-    clocks.thread.demand_s = None
+    clocks.thread.cpu_s = None
     watch = SideWatch()
     watch.begin(clocks.thread, watched=watched)
     clocks.now += 4.0
     watch.end(outcomes)
     assert [outcome.cpu_s for outcome in outcomes] == [0.1, 0.1]
     outcomes = [Outcome(7, 0.0, 0.0)]
-    clocks.thread.demand_s = 5.0
+    clocks.thread.cpu_s = 5.0
     watch.begin(clocks.thread, watched=watched)
     watch.end(outcomes)
     assert [outcome.cpu_s for outcome in outcomes] == [0.0]

@@ -16,6 +16,7 @@ import pytest
 
 from amorsize_dask.measure.clock import (
     RunDelay,
+    count_computing_s,
     read_run_delay_s,
     read_thread_cpu_s,
 )
@@ -201,3 +202,26 @@ def test_thread_that_has_ended_is_zero() -> None:
         while os.path.exists(f"/proc/self/task/{thread.native_id}"):
             pass  # joined is a moment before the system has forgotten it
         assert delay.read_s() == 0
+
+
+@pytest.mark.parametrize(
+    ("seconds", "cpu_s", "delay_s", "expected_s"),
+    [
+        (10.0, 4.0, 0.0, 4.0),
+        # It computes all the time when it may.
+        (10.0, 4.0, 6.0, 10.0),
+        # It sleeps, and waits for a core when it wakes.
+        (10.0, 0.01, 5.0, 0.02),
+        # It does both for as long.
+        (10.0, 3.0, 4.0, 5.0),
+        # Clocks that don't quite agree.
+        (10.0, 4.0, 12.0, 10.0),
+        (0.0, 0.0, 0.0, 0.0),
+    ],
+)
+def test_computing_of_a_thread_that_never_waits_for_a_core(
+    seconds: float, cpu_s: float, delay_s: float, expected_s: float
+) -> None:
+    """The time without a core is shared out as the rest is."""
+    found_s = count_computing_s(seconds, cpu_s, delay_s)
+    assert found_s == pytest.approx(expected_s)
