@@ -9,7 +9,6 @@ from __future__ import annotations
 import weakref
 from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
-from dataclasses import replace
 from time import perf_counter
 from typing import Any, Self
 
@@ -29,26 +28,18 @@ from amorsize_dask.arguments import (
 )
 from amorsize_dask.callbacks import Observers, observe
 from amorsize_dask.core.experience import NOTHING_KNOWN, Experience
-from amorsize_dask.core.model import CALLER_LANES, Lane, Limits, Machine
+from amorsize_dask.core.model import Lane, Limits, Machine
 from amorsize_dask.core.scheduling import Scheduling
 from amorsize_dask.errors import ArgumentError
 from amorsize_dask.execute import worker
 from amorsize_dask.execute.calibration import Calibration
-from amorsize_dask.execute.connection import (
-    Connection,
-    connect,
-    find_client,
-    is_in_task,
-    is_usable,
-    with_cluster,
-)
 from amorsize_dask.execute.delivery import Delivery
 from amorsize_dask.execute.graph import TaskGraph
 from amorsize_dask.execute.identity import find_firsts, find_lone_stages
 from amorsize_dask.execute.loop import Execution
 from amorsize_dask.execute.node import Key
-from amorsize_dask.execute.pool import WorkerPool, live_processes
-from amorsize_dask.execute.preload import find_modules, of_dask
+from amorsize_dask.execute.pool import WorkerPool
+from amorsize_dask.execute.preload import find_modules
 from amorsize_dask.execute.recollection import NO_RECOLLECTION, recollect
 from amorsize_dask.execute.record import RunRecord, make_record
 from amorsize_dask.execute.start_method import choose_start_method, has_processes
@@ -56,13 +47,8 @@ from amorsize_dask.lowering import find_annotations, lower, materialize, nest, r
 from amorsize_dask.lowering.collector import PausedCollector, SparedGraph
 from amorsize_dask.lowering.lower import STORE_LANES
 from amorsize_dask.lowering.partitions import find_partitions, is_bag
-from amorsize_dask.measure.load import LoadWatch
-from amorsize_dask.measure.machine import (
-    count_margin,
-    leave_to_others,
-    measure_machine,
-)
 from amorsize_dask.measure.rss import read_private_rss
+from amorsize_dask.resources import Policy, is_nested
 
 
 class AmorsizeScheduler:
@@ -164,19 +150,14 @@ class AmorsizeScheduler:
             task_timeout,
             respect_load,
         )
-        # The first look, with which the one at the first run is compared.
-        is_respectful = check_flag("respect_load", respect_load)
-        self._load_watch = LoadWatch() if is_respectful else None
         check_retries_of(retries)
         self._retries = retries
         self._timeout_s = check_timeout(task_timeout, lanes)
-        self._memory_limit = check_memory_limit(memory_limit)
-        self._client = check_client(client, lanes)
         checked = check_lanes(lanes)
         if task_timeout is not None:
             # Nor can one on a cluster.
             checked = tuple(lane for lane in checked if lane is not Lane.CLUSTER)
-        self._limits = Limits(
+        limits = Limits(
             lanes=checked,
             max_workers=check_max_workers("max_workers", max_workers),
             # A task in this process can't be ended.
@@ -186,6 +167,12 @@ class AmorsizeScheduler:
             target_batch_s=check_seconds(
                 "target_batch_duration", target_batch_duration
             ),
+        )
+        self._policy = Policy(
+            limits,
+            check_memory_limit(memory_limit),
+            check_client(client, lanes),
+            respects_load=check_flag("respect_load", respect_load),
         )
         self._pool = WorkerPool(
             choose_start_method(config.get("start-method")),
@@ -362,7 +349,7 @@ class AmorsizeScheduler:
 
     def limits_on(self, machine: Machine) -> Limits:
         """Return what runs on a machine are allowed."""
-        return self._with_memory_limit(self._limits, machine)
+        return self._policy.limit_memory(self._policy.limits, machine)
 
     @property
     def n_idle_workers(self) -> int:
@@ -388,7 +375,7 @@ class AmorsizeScheduler:
         return self
 
     def __repr__(self) -> str:
-        lanes = ", ".join(self._limits.lanes)
+        lanes = ", ".join(self._policy.limits.lanes)
         return f"<{type(self).__name__} lanes={lanes} idle={self._pool.n_idle}>"
 
     @contextmanager
@@ -407,27 +394,18 @@ class AmorsizeScheduler:
         `start_bytes` is what this process had before the graph was lowered, if the
         graph counts.
         """
-        limits = self._limits_for(kwargs, is_observed=observers.has_posttask)
+        limits = self._policy.limit_call(kwargs, is_observed=observers.has_posttask)
         n_warm = self._pool.n_idle
         may_boot = not n_warm and Lane.PROCESSES in limits.allowed_lanes
         modules = find_modules(tasks) if may_boot else ()
-        machine, load = self._look_at_machine(of_dask(modules))
-        connection = self._connect(limits)
-        if connection is not None:
-            machine = with_cluster(machine, connection)
-        limits = without_cluster(limits, machine)
-        margin_bytes = None
-        if self._memory_limit is None:
-            margin_bytes = count_margin(machine.memory_bytes)
-            memory_bytes = machine.memory_bytes - margin_bytes
-            machine = replace(machine, memory_bytes=memory_bytes)
+        resources = self._policy.find_resources(limits, self._calibration, modules)
         firsts = find_firsts(tasks)
         recollection = recollect(tasks, firsts) if _remembers() else NO_RECOLLECTION
         with PausedCollector():
             scheduling = Scheduling(
                 tasks.graph,
-                machine,
-                self._with_memory_limit(limits, machine),
+                resources.machine,
+                resources.limits,
                 n_warm=n_warm,
                 is_streamed=is_streamed,
                 recalled={**recollection.experiences, **known},
@@ -443,8 +421,8 @@ class AmorsizeScheduler:
                 retries=check_retries_of(kwargs.get("retries", self._retries))[0],
                 timeout_s=self._timeout_s,
                 modules=modules,
-                margin_bytes=margin_bytes,
-                connection=connection,
+                margin_bytes=resources.margin_bytes,
+                connection=resources.connection,
                 start_bytes=start_bytes,
             )
         start = perf_counter()
@@ -458,7 +436,13 @@ class AmorsizeScheduler:
         finally:
             actual_s = perf_counter() - start
             self.last_run = make_record(
-                tasks, scheduling, execution, actual_s, error, machine.n_cores, load
+                tasks,
+                scheduling,
+                execution,
+                actual_s,
+                error,
+                resources.machine.n_cores,
+                resources.load,
             )
             del error
         recollection.learn(scheduling.experiences(), actual_s)
@@ -474,7 +458,8 @@ class AmorsizeScheduler:
 
         By what the machine has left when it has been lowered it has been paid for.
         """
-        return read_private_rss() if isinstance(self._memory_limit, int) else None
+        is_set = isinstance(self._policy.memory_limit, int)
+        return read_private_rss() if is_set else None
 
     def _lower(
         self, dsk: Any, keys: Any, observers: Observers, kwargs: dict[str, Any]
@@ -497,9 +482,9 @@ class AmorsizeScheduler:
         """Refuse lanes that were asked for by annotations, and that are not allowed."""
         if not tasks.graph.stage_lanes:
             return
-        if worker.is_worker or is_in_task() or not has_processes():
+        if is_nested() or not has_processes():
             return  # There any lane of the caller has to do.
-        allowed = self._limits.allowed_lanes
+        allowed = self._policy.limits.allowed_lanes
         for stage, lanes in tasks.graph.stage_lanes.items():
             if lanes is not STORE_LANES and not set(lanes) & set(allowed):
                 expected = (
@@ -507,62 +492,6 @@ class AmorsizeScheduler:
                     f"{', '.join(allowed)}"
                 )
                 raise ArgumentError("annotation lane", tuple(map(str, lanes)), expected)
-
-    def _connect(self, limits: Limits) -> Connection | None:
-        """Return the connection to the cluster that a run may use, if there is one."""
-        if Lane.CLUSTER not in limits.allowed_lanes:
-            return None
-        is_forced = limits.allowed_lanes == (Lane.CLUSTER,)
-        client = self._client or find_client()
-        if client is None:
-            if is_forced:
-                expected = "no distributed.Client is active, and none was given"
-                raise ArgumentError("lanes", ("cluster",), expected)
-            return None
-        connection = connect(client)
-        if is_forced:
-            connection.require()
-        return connection if is_usable(client) else None
-
-    def _look_at_machine(self, modules: Sequence[str]) -> tuple[Machine, str | None]:
-        """Return what a run may use, and if others are left something, what and why."""
-        machine = measure_machine(self._calibration.costs_for(modules))
-        if self._load_watch is None:
-            return machine, None
-        load = self._load_watch.look(live_processes())
-        why = load.explain(machine.n_cores, machine.memory_bytes)
-        return leave_to_others(machine, load), why
-
-    def _limits_for(self, kwargs: dict[str, Any], *, is_observed: bool) -> Limits:
-        """Return what this one call allows."""
-        limits = self._limits
-        n_workers = kwargs.get("num_workers")
-        if n_workers is None:
-            n_workers = dask.config.get("num_workers", None)
-        if n_workers is not None:
-            n_workers = check_max_workers("num_workers", n_workers)
-            limits = replace(limits, max_workers=n_workers)
-        if worker.is_worker or is_in_task():
-            # A worker's tasks must not start workers in turn, nor wait for a cluster
-            # one of whose threads they hold.
-            lanes = tuple(lane for lane in limits.lanes if lane in CALLER_LANES)
-            limits = replace(limits, lanes=lanes or (Lane.INLINE,), isolate=False)
-        elif not has_processes():
-            lanes = tuple(lane for lane in limits.lanes if lane is not Lane.PROCESSES)
-            is_isolated = limits.isolate and Lane.CLUSTER in lanes
-            limits = replace(limits, lanes=lanes or (Lane.INLINE,), isolate=is_isolated)
-        if is_observed:
-            # So that each task is seen to start and to end by itself.
-            limits = replace(limits, max_batch_size=1)
-        return limits
-
-    def _with_memory_limit(self, limits: Limits, machine: Machine) -> Limits:
-        limit = self._memory_limit
-        if isinstance(limit, float):
-            limit = max(1, int(limit * machine.memory_bytes))
-        if limit == limits.memory_limit_bytes:
-            return limits
-        return replace(limits, memory_limit_bytes=limit)
 
 
 def _chain_items(
@@ -578,16 +507,6 @@ def _chain_items(
 def _remembers() -> bool:
     # Workers are many, and what their tasks compute has its place in the caller's runs.
     return bool(config.get("history")) and not worker.is_worker
-
-
-def without_cluster(limits: Limits, machine: Machine) -> Limits:
-    """Return limits without the lane cluster if there is none."""
-    if machine.cluster is not None or Lane.CLUSTER not in limits.lanes:
-        return limits
-    if limits.allowed_lanes == (Lane.CLUSTER,):
-        return limits
-    lanes = tuple(lane for lane in limits.lanes if lane is not Lane.CLUSTER)
-    return replace(limits, lanes=lanes)
 
 
 def _wants_rerun(kwargs: dict[str, Any]) -> bool:

@@ -60,7 +60,8 @@ def main() -> None:
     for n in BATCH_SIZES:
         with AmorsizeScheduler(lanes=("processes",)) as scheduler:
             # There is no public way to fix a batch size; it is what is measured here.
-            scheduler._limits = replace(scheduler._limits, max_batch_size=n)
+            policy = scheduler._policy
+            policy.limits = replace(policy.limits, max_batch_size=n)
             overhead({f"at most {n}": scheduler})
 
 

@@ -238,7 +238,7 @@ def test_memory_that_others_take(
     )
     machine = Machine(n_cores=2, n_physical_cores=2, memory_bytes=400 * MB)
     monkeypatch.setattr(
-        "amorsize_dask.scheduler.measure_machine", lambda costs: machine
+        "amorsize_dask.resources.measure_machine", lambda costs: machine
     )
     tasks = [delayed(make_slowly)(i) for i in range(60)]
     # With a thread for each task all would be over before it is looked at.

@@ -53,7 +53,7 @@ def scheduler(request: pytest.FixtureRequest, forced: Force) -> AmorsizeSchedule
 
 def lane_of(scheduler: AmorsizeScheduler) -> str | None:
     """Return the only lane that a scheduler may use, if there is only one."""
-    lanes = scheduler._limits.allowed_lanes
+    lanes = scheduler._policy.limits.allowed_lanes
     return str(lanes[0]) if len(lanes) == 1 else None
 
 

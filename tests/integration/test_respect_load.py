@@ -41,10 +41,10 @@ class Watch:
 def run_busy(monkeypatch: pytest.MonkeyPatch, **arguments: Any) -> AmorsizeScheduler:
     """Compute on a machine that others use."""
     monkeypatch.setattr(
-        "amorsize_dask.scheduler.measure_machine", lambda costs: MACHINE
+        "amorsize_dask.resources.measure_machine", lambda costs: MACHINE
     )
     with AmorsizeScheduler(respect_load=True, **arguments) as scheduler:
-        scheduler._load_watch = Watch(BUSY)  # type: ignore[assignment]
+        scheduler._policy.load_watch = Watch(BUSY)  # type: ignore[assignment]
         tasks = [dask.delayed(digest)(i) for i in range(20)]
         assert dask.compute(*tasks, scheduler=scheduler) == tuple(range(1, 21))
     return scheduler
@@ -93,7 +93,7 @@ def test_memory_limits(
 def test_own_workers_are_no_others() -> None:
     """At each run it is told which processes work for this one."""
     with AmorsizeScheduler(respect_load=True, lanes=("processes",)) as scheduler:
-        watch = scheduler._load_watch = Watch(Load())  # type: ignore[assignment]
+        watch = scheduler._policy.load_watch = Watch(Load())  # type: ignore[assignment]
         for _ in range(2):
             dask.delayed(inc)(1).compute(scheduler=scheduler)
         assert len(watch.seen) == 2
@@ -104,7 +104,7 @@ def test_own_workers_are_no_others() -> None:
 def test_only_if_asked_for() -> None:
     """By default nobody looks, and the record has nothing to say."""
     with AmorsizeScheduler(lanes=("inline",)) as scheduler:
-        assert scheduler._load_watch is None
+        assert scheduler._policy.load_watch is None
         assert dask.delayed(inc)(1).compute(scheduler=scheduler) == 2
         record = scheduler.last_run
         assert record.load is None
@@ -116,10 +116,10 @@ def test_setting() -> None:
     """The setting is the default, an argument wins, and copies do the same."""
     with dask.config.set({"amorsize.respect-load": True}):
         scheduler = AmorsizeScheduler()
-        assert AmorsizeScheduler(respect_load=False)._load_watch is None
+        assert AmorsizeScheduler(respect_load=False)._policy.load_watch is None
     copy = pickle.loads(pickle.dumps(scheduler))
     for one in (scheduler, copy):
-        assert one._load_watch is not None
+        assert one._policy.load_watch is not None
 
 
 def test_what_is_no_yes_or_no_is_refused() -> None:
