@@ -31,7 +31,6 @@ from amorsize_dask.core.experience import NOTHING_KNOWN, Experience
 from amorsize_dask.core.model import Lane, Limits, Machine
 from amorsize_dask.core.scheduling import Scheduling
 from amorsize_dask.errors import ArgumentError
-from amorsize_dask.execute import worker
 from amorsize_dask.execute.calibration import Calibration
 from amorsize_dask.execute.delivery import Delivery
 from amorsize_dask.execute.graph import TaskGraph
@@ -40,7 +39,7 @@ from amorsize_dask.execute.loop import Execution
 from amorsize_dask.execute.node import Key
 from amorsize_dask.execute.pool import WorkerPool
 from amorsize_dask.execute.preload import find_modules
-from amorsize_dask.execute.recollection import NO_RECOLLECTION, recollect
+from amorsize_dask.execute.recollection import recollect
 from amorsize_dask.execute.record import RunRecord, make_record
 from amorsize_dask.execute.start_method import choose_start_method, has_processes
 from amorsize_dask.lowering import find_annotations, lower, materialize, nest, read
@@ -400,7 +399,7 @@ class AmorsizeScheduler:
         modules = find_modules(tasks) if may_boot else ()
         resources = self._policy.find_resources(limits, self._calibration, modules)
         firsts = find_firsts(tasks)
-        recollection = recollect(tasks, firsts) if _remembers() else NO_RECOLLECTION
+        recollection = recollect(tasks, firsts)
         with PausedCollector():
             scheduling = Scheduling(
                 tasks.graph,
@@ -502,11 +501,6 @@ def _chain_items(
             yield from items
             # Not while the next one is made.
             del items
-
-
-def _remembers() -> bool:
-    # Workers are many, and what their tasks compute has its place in the caller's runs.
-    return bool(config.get("history")) and not worker.is_worker
 
 
 def _wants_rerun(kwargs: dict[str, Any]) -> bool:

@@ -201,6 +201,8 @@ class Run:
     tasks: list[int]
     #: Watch how long the GIL is held meanwhile (`SIDE` only).
     watched: bool = False
+    #: Seconds after which no more of them are begun (`CALLER` only).
+    most_s: float | None = None
 
 
 @dataclass(slots=True)

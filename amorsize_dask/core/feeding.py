@@ -38,6 +38,11 @@ CALLER_THREAD_S = 0.001
 #: larger: one that takes much longer than those before is noticed when it has ended.
 SHORT_S = 0.0005
 
+#: Seconds after which it begins no more tasks of a slice of longer ones, which it does
+#: as well if no worker has to be fed. Smaller: where a core was lacking for a moment
+#: slices are cut; larger: tasks that take longer than those before are noticed late.
+OVERTIME_S = 0.04
+
 #: Times that the caller may take more items at once than are known so far.
 #: Smaller: many slices of short tasks; larger: where the first items are short, and
 #: the later ones long, it takes all of them, and the other cores have nothing to do.
@@ -102,6 +107,8 @@ class Feeding:
         limits: Limits,
         n_warm: int,
         cluster_budget: Budget | None = None,
+        *,
+        is_streamed: bool = False,
     ) -> None:
         self.unstartable: dict[Lane, str] = {}
         self.last_tries: set[int] = set()
@@ -114,6 +121,7 @@ class Feeding:
         self._limits = limits
         self._allowed = limits.allowed_lanes
         self._n_warm = n_warm
+        self._is_streamed = is_streamed
         # Seconds for which the user of a stream has been busy, lately.
         self._away_s = 0.0
         # The stages of what the side thread is running.
@@ -436,9 +444,7 @@ class Feeding:
                 tasks, seconds = self._take_slice(numbers)
                 if not tasks:
                     return
-                is_short = seconds < CALLER_THREAD_S or self._is_alone_with(tasks)
-                is_short = is_short and not self._is_unsure(tasks[-1])
-                self._run(CALLER if is_short else SIDE, -1, tasks)
+                self._run_slice(tasks, seconds)
                 return
             numbers &= self._placing.caller_stages
             if not numbers:
@@ -447,25 +453,34 @@ class Feeding:
         if tasks:
             self._run(CALLER, -1, tasks)
 
-    def _is_alone_with(self, tasks: list[int]) -> bool:
+    def _run_slice(self, tasks: list[int], seconds: float) -> None:
+        """Run a slice that should take so long in the calling thread or beside it.
+
+        Beside it each takes two hand-overs, and memory from elsewhere: what large
+        results need comes to the calling thread at half of the cost, or less.
+        """
+        if self._is_unsure(tasks[-1]):
+            self._run(SIDE, -1, tasks)
+        elif seconds < CALLER_THREAD_S or self._is_alone_with(tasks, SHORT_S):
+            self._run(CALLER, -1, tasks)
+        elif not self._is_streamed and self._is_alone_with(tasks, CALLER_SLICE_S):
+            # Who takes a stream's results wants the next ones made meanwhile.
+            self._run(CALLER, -1, tasks, most_s=OVERTIME_S)
+        else:
+            self._run(SIDE, -1, tasks)
+
+    def _is_alone_with(self, tasks: list[int], most_s: float) -> bool:
         """Whether no one else is at work, and no one need be.
 
-        Tasks are short, or all that is ready. Then there is nothing that the calling
-        thread should be free for.
+        Tasks take less than `most_s` seconds, or are all that is ready. Then there is
+        nothing that the calling thread should be free for.
         """
         if any(self._workers.count(lane) for lane in Lane if lane is not Lane.INLINE):
             return False
         if not self._graph.n_ready:
             return True
         stages = {self._stage_of[task] for task in tasks}
-        return all(self._is_short(self._placing.stages[number]) for number in stages)
-
-    def _is_short(self, stage: Stage) -> bool:
-        if not stage.statistics.is_known:
-            return False
-        return (
-            stage.is_little or stage.statistics.mean_s * stage.n_items_a_task < SHORT_S
-        )
+        return all(_is_short(self._placing.stages[number], most_s) for number in stages)
 
     def _is_unsure(self, task: int) -> bool:
         """Whether a task may take long, of a stage that only earlier runs have seen."""
@@ -567,7 +582,13 @@ class Feeding:
         return tasks
 
     def _run(
-        self, worker: int, stage: int, tasks: list[int], *, watched: bool = False
+        self,
+        worker: int,
+        stage: int,
+        tasks: list[int],
+        *,
+        watched: bool = False,
+        most_s: float | None = None,
     ) -> None:
         self._workers.take_up(worker, stage, tasks)
         if worker == SIDE:
@@ -575,8 +596,14 @@ class Feeding:
         if worker <= SIDE:
             self._began_crowded[worker] = self._has_crowd(tasks[0])
         self._fitting.begin(worker, tasks, stage, self._workers[worker].lane)
-        self._actions.append(Run(worker, tasks, watched))
+        self._actions.append(Run(worker, tasks, watched, most_s))
 
     def _cap(self, n: int) -> int:
         most = self._limits.max_batch_size
         return n if most is None else min(n, most)
+
+
+def _is_short(stage: Stage, most_s: float) -> bool:
+    if not stage.statistics.is_known:
+        return False
+    return stage.is_little or stage.statistics.mean_s * stage.n_items_a_task < most_s

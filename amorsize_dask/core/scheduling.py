@@ -143,6 +143,7 @@ class Scheduling:
             limits,
             n_warm,
             self._cluster_budget,
+            is_streamed=is_streamed,
         )
         self._retiring = Retiring(limit_bytes, machine.costs.boot_next_s)
         self.n_retired = 0

@@ -368,7 +368,7 @@ class Execution:
         if number <= SIDE or number in self._threads:
             self.store.read_arguments(tasks)
         if number == CALLER:
-            return [self._run_here(CALLER, tasks)]
+            return [self._run_here(CALLER, tasks, action.most_s)]
         if number == SIDE:
             try:
                 side = self._threads.get(SIDE) or self._start_thread(SIDE)
@@ -385,12 +385,21 @@ class Execution:
             return self.cluster.give(number, tasks)
         return self.processes.give(number, tasks)
 
-    def _run_here(self, number: int, tasks: list[int]) -> Event:
+    def _run_here(
+        self, number: int, tasks: list[int], most_s: float | None = None
+    ) -> Event:
         """Run a batch in the calling thread, for whoever it was given to."""
+        is_over = None
+        if most_s is not None:
+            end = perf_counter() + most_s
+
+            def is_over() -> bool:
+                return perf_counter() > end
+
         items = self.store.items(tasks)
-        result = run_batch(items, self.store.values, self._delay)
+        result = run_batch(items, self.store.values, self._delay, is_over)
         self._take_result(result, Lane.INLINE, "caller")
-        return self._report(number, result)
+        return self._report(number, result, len(tasks))
 
     def _start_workers(self, action: StartWorkers) -> list[Event]:
         events: list[Event] = []
@@ -487,7 +496,7 @@ class Execution:
         for number, result in self._mailbox.take():
             lane = Lane.INLINE if number == SIDE else Lane.THREADS
             self._take_result(result, lane, f"thread {self._threads[number].ident}")
-            done = self._report(number, result)
+            done = self._report(number, result, len(result.outcomes))
             if number == SIDE:
                 done.gil_fraction = self._side.end(result.outcomes)
                 done.links = _average(result.links)
@@ -509,12 +518,12 @@ class Execution:
         if result.failure is not None:
             self._fail(*result.failure, lane)
 
-    def _report(self, number: int, result: BatchResult) -> BatchDone:
+    def _report(self, number: int, result: BatchResult, n_tasks: int) -> BatchDone:
         """Say that a batch is done whose result has been taken."""
         return BatchDone(
             number,
             result.outcomes,
-            is_partial=result.failure is not None,
+            is_partial=result.failure is not None or len(result.outcomes) < n_tasks,
             grown_bytes=self._sizing.measure_growth(),
         )
 

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import atexit
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
+from typing import Any
 
+from amorsize_dask import config
 from amorsize_dask.core.experience import Experience
+from amorsize_dask.execute import worker
 from amorsize_dask.execute.graph import TaskGraph
-from amorsize_dask.execute.identity import fingerprint_stages
+from amorsize_dask.execute.identity import fingerprint_calls, fingerprint_stages
 from amorsize_dask.measure.history import History, shared
 
 #: Seconds of a run after which what it has shown is written to disk at once, and not
@@ -60,9 +63,25 @@ class Recollection:
 
 
 def recollect(tasks: TaskGraph, firsts: Mapping[int, int]) -> Recollection:
-    """Look up what is known of a graph's stages, of which these tasks are first."""
+    """Look up what is known of a graph's stages, of which these tasks are first.
+
+    Nothing is, if that isn't wanted.
+    """
+    if not _remembers():
+        return NO_RECOLLECTION
     _save_at_exit()
     return Recollection(shared, fingerprint_stages(tasks, firsts), tasks.stages)
+
+
+def recall_calls(functions: Iterable[Any]) -> Experience | None:
+    """Look up a stage of which no more is known than what its tasks call."""
+    fingerprint = fingerprint_calls(functions, ()) if _remembers() else None
+    return None if fingerprint is None else shared.recall(fingerprint)
+
+
+def _remembers() -> bool:
+    # Workers are many, and what their tasks compute has its place in the caller's runs.
+    return bool(config.get("history")) and not worker.is_worker
 
 
 @cache

@@ -17,12 +17,11 @@ from amorsize_dask.execute.node import Key
 from amorsize_dask.execute.recipe import Piece
 from amorsize_dask.lowering import read
 from amorsize_dask.lowering.partitions import find_partitions
+from amorsize_dask.planning.allowed import find_lanes, find_limits
 from amorsize_dask.planning.choice import Choice, choose_lane
 from amorsize_dask.planning.plan import Plan
 from amorsize_dask.planning.pools import choose_pool
 from amorsize_dask.planning.putting_together import (
-    find_lanes,
-    find_limits,
     find_machine,
     make_plan,
     make_profile,

@@ -148,7 +148,7 @@ def _run(
             others = run_all(scheduler, func, items[1:], max_workers=max_workers)
             return [first.result(), *others]
         values.append(first.result())
-    begin_here(func, items, values, scheduler)
+    begin_here(func, items, values, scheduler, max_workers)
     if len(values) < len(items) and _has_state(func, items, values):
         values += call_each(func, items[len(values) :])
     if len(values) < len(items):

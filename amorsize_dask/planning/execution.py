@@ -61,7 +61,7 @@ def make_tasks(
     size, n_larger = divmod(len(items), min(n_pieces, len(items)))
     name = str(getattr(func, "__name__", "") or type(func).__name__)
     recipe = Recipe(
-        constants=(call_each, func, gather),
+        constants=called_by_pieces(func),
         n_arguments=1,
         references=(),
         steps=(Step(0, (1, 3), {}, ()), Step(2, (4,), {}, (4,))),
@@ -76,6 +76,11 @@ def make_tasks(
         start = stop
     keys = list(graph)
     return lower(graph, keys), keys
+
+
+def called_by_pieces(func: Callable[[Any], Any]) -> tuple[Callable[..., Any], ...]:
+    """Return all that pieces of a graph of `make_tasks` call: the stage's identity."""
+    return (call_each, func, gather)
 
 
 def run_all(

@@ -19,6 +19,7 @@ from amorsize_dask.arguments import (
 from amorsize_dask.core.model import Lane
 from amorsize_dask.errors import ArgumentError
 from amorsize_dask.measure.global_random import seeds_globally
+from amorsize_dask.planning.allowed import find_lanes, find_limits
 from amorsize_dask.planning.choice import choose_lane
 from amorsize_dask.planning.collections import optimize_collection
 from amorsize_dask.planning.data import Data
@@ -26,8 +27,6 @@ from amorsize_dask.planning.execution import choose_n_pieces
 from amorsize_dask.planning.plan import Plan
 from amorsize_dask.planning.pools import choose_pool, find_main_problem
 from amorsize_dask.planning.putting_together import (
-    find_lanes,
-    find_limits,
     find_machine,
     find_speedup,
     make_plan,

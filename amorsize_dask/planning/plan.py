@@ -121,7 +121,14 @@ class Plan:
         if self._is_alone:
             values = call_each(self.func, others)
         elif self.lane == Lane.INLINE:
-            begin_here(self.func, others, values, scheduler)
+            begin_here(
+                self.func,
+                others,
+                values,
+                scheduler,
+                self.max_workers,
+                self._experience,
+            )
         if len(values) < len(others):
             values += run_all(
                 scheduler,

@@ -297,7 +297,7 @@ class _SimulatedMachine:
         if worker.lane not in CALLER_LANES:
             return self._send(number, worker, batch)
         if number == CALLER:
-            worker.give(batch)
+            worker.give(batch, action.most_s)
             while worker.is_busy:
                 self._processor.step()
             return self._receive()
@@ -461,6 +461,8 @@ class _SimulatedMachine:
             seconds += self._handling_s(batch) / 2
         elif number != CALLER:
             seconds = costs.hand_off_s / 4
+        else:
+            done.is_partial = len(outcomes) < len(batch)
         if number == SIDE:
             self._glimpse_s = inf
             if self._is_watched:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from math import ceil
+from math import ceil, inf
 
 from amorsize_dask.core.model import CALLER_LANES, Lane
 from amorsize_dask.core.outcome import Outcome
@@ -114,6 +114,7 @@ class SimulatedWorker:
         self._phases: Iterator[tuple[Clock, float]] = iter(())
         self._running: AnyTask | None = None
         self._batch_start_s = self._task_start_s = 0.0
+        self._most_s = inf
         self._cpu_s = self._gil_start_s = 0.0
         self._shown_fraction = 1.0
 
@@ -133,9 +134,13 @@ class SimulatedWorker:
         """Seconds since its batch began."""
         return self._processor.now_s - self._batch_start_s
 
-    def give(self, batch: list[int]) -> None:
-        """Run a batch, after those given before."""
+    def give(self, batch: list[int], most_s: float | None = None) -> None:
+        """Run a batch, after those given before.
+
+        After `most_s` seconds of it no more of its tasks are begun.
+        """
         self._batches.append(batch)
+        self._most_s = inf if most_s is None else most_s
         if self._job is None:
             self._begin_batch(self._latency_s)
 
@@ -222,7 +227,7 @@ class SimulatedWorker:
                 is_away=is_away,
             )
         )
-        if len(self._outcomes) < len(batch):
+        if len(self._outcomes) < len(batch) and self.batch_s <= self._most_s:
             self._begin_task()
         elif self.lane is Lane.CLUSTER:
             self._end_far_batch()

@@ -33,7 +33,12 @@ from amorsize_dask.core.events import (
     WorkerReady,
 )
 from amorsize_dask.core.experience import Experience, Sampled
-from amorsize_dask.core.feeding import SLICE_BYTES, SLICE_GROWTH, TRUST_S
+from amorsize_dask.core.feeding import (
+    OVERTIME_S,
+    SLICE_BYTES,
+    SLICE_GROWTH,
+    TRUST_S,
+)
 from amorsize_dask.core.fitting import Fitting
 from amorsize_dask.core.model import Lane, Limits
 from amorsize_dask.core.outcome import Outcome
@@ -290,6 +295,40 @@ def test_large_results_limit_slices() -> None:
     outcomes = [Outcome(task, 1e-6, 1e-6, out_bytes) for task in run.tasks]
     (run,) = only(Run, core.handle(BatchDone(CALLER, outcomes)))
     assert len(run.tasks) == 2
+
+
+@pytest.mark.parametrize(
+    ("is_streamed", "worker", "most_s"),
+    [(False, CALLER, OVERTIME_S), (True, SIDE, None)],
+)
+def test_alone_the_calling_thread_does_slices(
+    is_streamed: bool, worker: int, most_s: float | None
+) -> None:
+    """No one needs it meanwhile, but whoever takes the results of a stream."""
+    recalled = {0: seen(0.002, 150, out_bytes=2e9)}
+    core = Scheduling(
+        bag(150), machine(2), Limits(), is_streamed=is_streamed, recalled=recalled
+    )
+    runs = only(Run, core.handle())
+    assert [run.worker for run in runs] == [SIDE]
+    while runs[-1].watched or len(runs[-1].tasks) == 1:
+        runs = only(Run, core.handle(done(runs[-1].worker, runs[-1].tasks, 0.002)))
+    assert (runs[-1].worker, runs[-1].most_s) == (worker, most_s)
+
+
+def test_the_rest_of_a_slice_that_takes_too_long_is_looked_at_anew() -> None:
+    """Tasks that weren't begun in time are ready again, and may go elsewhere."""
+    recalled = {0: seen(0.002, 150, out_bytes=2e9)}
+    core = Scheduling(bag(150), machine(2), Limits(), recalled=recalled)
+    runs = only(Run, core.handle())
+    while runs[-1].worker != CALLER:
+        runs = only(Run, core.handle(done(runs[-1].worker, runs[-1].tasks, 0.002)))
+    batch = runs[-1].tasks
+    assert len(batch) > 1
+    event = done(CALLER, batch[:1], 10.0, is_partial=True)
+    (run,) = only(Run, core.handle(event))
+    assert run.tasks[0] == batch[1]
+    assert run.worker == SIDE  # it may take long, too
 
 
 def test_slices_grow_with_what_has_finished() -> None:
