@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from math import ceil, isfinite
+from collections.abc import Sequence
+from math import ceil
 from time import perf_counter
 from typing import Any
 
 from amorsize_dask.execute.graph import TaskGraph
 from amorsize_dask.execute.parts import Part, Rest
 from amorsize_dask.execute.recipe import Piece
-from amorsize_dask.measure.item_size import find_measure
+from amorsize_dask.measure.item_size import find_measure, measure_items
 
 #: Items that are looked at. Smaller: of large tasks a few items decide; larger: it
 #: takes milliseconds.
@@ -50,22 +50,12 @@ def weigh(tasks: TaskGraph, stage: int) -> dict[int, float]:
         # From another place in each, so that no period of the data is met.
         some = items[task % step :: step]
         kinds.update(map(type, some))
-        found = _measure(some, find)
+        found = measure_items(some, find)
         if found is None or len(kinds) > 1:
             return {}
         seen.update(found)
         sizes[task] = len(items) * sum(found) / len(found)
     return sizes if len(seen) > 1 else {}
-
-
-def _measure(
-    items: Sequence[Any], find: Callable[[Any], float]
-) -> Sequence[float] | None:
-    try:
-        found = list(map(find, items))
-    except (TypeError, ValueError, OverflowError, OSError):
-        return None
-    return found if all(map(isfinite, found)) else None
 
 
 def _find_items(node: Any) -> Sequence[Any] | None:

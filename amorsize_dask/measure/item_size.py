@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
+from math import isfinite
 from typing import Any
 
 
@@ -31,6 +32,17 @@ def find_measure(items: Sequence[Any]) -> Callable[[Any], float] | None:
     if isinstance(first, bytes | bytearray | list | tuple | dict | set | frozenset):
         return len
     return None
+
+
+def measure_items(
+    items: Sequence[Any], find: Callable[[Any], float]
+) -> list[float] | None:
+    """Return what `find` says of each item; ``None`` if one isn't like the others."""
+    try:
+        sizes = list(map(find, items))
+    except (TypeError, ValueError, OverflowError, OSError):
+        return None
+    return sizes if all(map(isfinite, sizes)) else None
 
 
 def size_of_file(path: Any) -> float:

@@ -10,11 +10,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
-from math import isfinite
 from statistics import fmean, pstdev
 from typing import Any
 
-from amorsize_dask.measure.item_size import find_measure, size_of_file
+from amorsize_dask.measure.item_size import find_measure, measure_items, size_of_file
 from amorsize_dask.planning.data import spread
 
 #: Items whose sizes are looked at, and files among them. Smaller: what is rare isn't
@@ -54,22 +53,18 @@ def measure_sizes(items: Sequence[Any]) -> dict[int, float]:
     """
     if not len(items):
         return {}
-    kind = type(items[0])
     find = find_measure(items)
     if find is None:
         return {}
     most = MOST_FILES if find is size_of_file else MOST_SIZED
-    sizes: dict[int, float] = {}
-    try:
-        for place in islice(spread(len(items)), most):
-            item = items[place]
-            size = find(item)
-            if type(item) is not kind or not isfinite(size):
-                return {}
-            sizes[place] = size
-    except (TypeError, ValueError, OverflowError, OSError):
+    places = list(islice(spread(len(items)), most))
+    some = [items[place] for place in places]
+    if {*map(type, some)} != {type(items[0])}:
         return {}
-    return sizes if len(set(sizes.values())) > 1 else {}
+    sizes = measure_items(some, find)
+    if sizes is None or len(set(sizes)) < 2:
+        return {}
+    return dict(zip(places, sizes, strict=True))
 
 
 def order_by_size(n: int, sizes: Mapping[int, float]) -> Iterator[int]:
