@@ -32,7 +32,7 @@ from amorsize_dask.core.model import Lane, Limits, Machine
 from amorsize_dask.core.scheduling import Scheduling
 from amorsize_dask.errors import ArgumentError
 from amorsize_dask.execute.calibration import Calibration
-from amorsize_dask.execute.delivery import Delivery
+from amorsize_dask.execute.delivery import Delivery, closed_at_exit
 from amorsize_dask.execute.graph import TaskGraph
 from amorsize_dask.execute.identity import find_firsts, find_lone_stages
 from amorsize_dask.execute.loop import Execution
@@ -261,7 +261,7 @@ class AmorsizeScheduler:
         [0, 1, 2, 3]
         """
         dsk, keys = find_partitions(collection)
-        values = self._stream(dsk, keys, bool(ordered))
+        values = closed_at_exit(self._stream(dsk, keys, bool(ordered)))
         return _chain_items(values) if is_bag(collection) else values
 
     def _stream(
@@ -336,6 +336,15 @@ class AmorsizeScheduler:
         **kwargs: Any,
     ) -> Generator[Any, None, None]:
         """Run a graph that has been lowered, and yield the values of keys in order."""
+        return closed_at_exit(self._stream_tasks(tasks, keys, known, kwargs))
+
+    def _stream_tasks(
+        self,
+        tasks: TaskGraph,
+        keys: list[Key],
+        known: Mapping[int, Experience],
+        kwargs: dict[str, Any],
+    ) -> Generator[Any, None, None]:
         nobody = Observers([])
         delivery = Delivery(keys, tasks, is_ordered=True)
         with (

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import atexit
 from collections import Counter, deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Generator, Iterable, Sequence
+from contextlib import suppress
 from typing import Any
+from weakref import WeakSet
 
 from amorsize_dask.core.budget import Budget
 from amorsize_dask.core.events import Event, Taken
@@ -100,3 +103,25 @@ class Delivery:
         """Note that the user is done with a value; return its task if all uses are."""
         self._n_uses[key] -= 1
         return None if self._n_uses[key] else self._numbers.get(key)
+
+
+#: What users have been given to iterate over.
+_iterators: WeakSet[Generator[Any, None, None]] = WeakSet()
+
+
+def closed_at_exit(values: Generator[Any, None, None]) -> Generator[Any, None, None]:
+    """Have an iterator closed before the interpreter is, if its user leaves it open.
+
+    Its run ends in good order then. Collected later on, it would find no module left
+    to end it with.
+    """
+    _iterators.add(values)
+    return values
+
+
+@atexit.register
+def _close_iterators() -> None:
+    for values in list(_iterators):
+        # Another thread may be in it.
+        with suppress(Exception):
+            values.close()

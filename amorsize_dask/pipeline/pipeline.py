@@ -13,6 +13,7 @@ from amorsize_dask.core.graph import Graph
 from amorsize_dask.core.scheduling import Scheduling
 from amorsize_dask.core.stage import Stage as StageState
 from amorsize_dask.errors import ArgumentError
+from amorsize_dask.execute.delivery import closed_at_exit
 from amorsize_dask.execute.event_loop import EventLoop
 from amorsize_dask.execute.graph import TaskGraph
 from amorsize_dask.lowering.partitions import is_bag
@@ -107,7 +108,7 @@ class Pipeline:
             source = self._scheduler.stream(source, ordered=self._is_ordered)
         elif not isinstance(source, Iterable):
             raise ArgumentError("source", source, "expected something to iterate")
-        return self._run(source)
+        return closed_at_exit(self._run(source))
 
     def report(self) -> PipelineReport:
         """Return what the last run has done, or the present one so far.

@@ -125,6 +125,44 @@ for value in scheduler.stream(tasks + waiting):
         time.sleep(0.01)
 
 
+LEFT = {
+    "a stream": "scheduler.stream(tasks + waiting)",
+    "a bag": "scheduler.stream(db.range(100, npartitions=50).map(make))",
+    "a plan": "optimize(make, [1] * 100).stream(scheduler)",
+    "a pipeline": "Pipeline([make, make_longer], scheduler=scheduler).run(endless)",
+}
+
+
+@pytest.mark.parametrize("what", LEFT)
+def test_a_caller_that_leaves_an_iterator(what: str, tmp_path: Path) -> None:
+    """It may end before it has taken all; nothing is printed, nothing stays."""
+    before = find_spool()
+    script = f"""
+import itertools
+import dask.bag as db
+from amorsize_dask import Pipeline, optimize
+
+endless = map(lambda i: i % 200, itertools.count())
+
+def make_longer(data):
+    return 2 * data
+
+scheduler = AmorsizeScheduler(lanes=("processes",))
+values = {LEFT[what]}
+print(len(next(values)))
+print(*[child.pid for child in __import__("psutil").Process().children(True)])
+"""
+    done = run(script, tmp_path)
+    assert (done.returncode, done.stderr) == (0, "")
+    n_bytes, *pids = map(int, done.stdout.split())
+    assert n_bytes in (300_000, 600_000)
+    assert pids
+    end = time.monotonic() + 10
+    while any(map(_is_alive, pids)) or find_spool() != before:
+        assert time.monotonic() < end
+        time.sleep(0.01)
+
+
 def _is_alive(pid: int) -> bool:
     try:
         return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE

@@ -17,9 +17,9 @@ from time import perf_counter, time
 import dask.bag as db
 import psutil
 import pytest
-from troubles import square_slowly
+from troubles import copy, fail_on_thirteen, square_slowly
 
-from amorsize_dask import AmorsizeScheduler
+from amorsize_dask import AmorsizeScheduler, Pipeline, Stage
 
 N_SEEDS = int(os.environ.get("AMORSIZE_N_KILL_SEEDS", "2"))
 N_TASKS = 2_000
@@ -113,3 +113,41 @@ def test_a_stream_goes_on(pause_s: float) -> None:
         found = list(scheduler.stream(bag, ordered=False))
     assert sorted(found) == [i * i for i in range(N_TASKS)]
     assert len(killed) >= 5
+
+
+@pytest.mark.parametrize("ordered", [True, False])
+def test_a_pipeline_goes_on(ordered: bool) -> None:
+    """Items that fail are listed, all others come out once, however slowly taken.
+
+    The consumer stops again and again, and kills the workers meanwhile: so no task
+    loses more of them than one that is tried three times may, however busy the machine.
+    """
+    stages = [
+        Stage(fail_on_thirteen, on_error="skip"),
+        square_slowly,
+        Stage(copy, batch=7),
+    ]
+    numbers = range(300)
+    found, n_killed, n_stopped = [], 0, 0
+    with AmorsizeScheduler(lanes=("processes",)) as scheduler:
+        pipeline = Pipeline(stages, ordered=ordered, max_items=50, scheduler=scheduler)
+        for result in pipeline.run(iter(numbers)):
+            found.append(result)
+            if len(found) % 60 == 0:
+                workers = find_workers()
+                for worker in workers:
+                    worker.kill()
+                _, alive = psutil.wait_procs(workers, timeout=60)
+                assert not alive
+                n_killed += len(workers)
+                n_stopped += 1
+        assert scheduler.last_run is not None
+        assert set(scheduler.last_run.lanes) == {"processes"}
+    assert n_killed >= n_stopped == 4
+    assert (found if ordered else sorted(found)) == [
+        i * i for i in numbers if i % 100 != 13
+    ]
+    report = pipeline.report()
+    failed = [(i,) for i in numbers if i % 100 == 13]
+    assert sorted(item.path for item in report.skipped) == failed
+    assert (report.n_in, report.n_out) == (len(numbers), len(found))

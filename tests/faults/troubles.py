@@ -121,6 +121,18 @@ def square_slowly(i: int) -> int:
     return i * i
 
 
+def fail_on_thirteen(i: int) -> int:
+    """Raise for one number of a hundred."""
+    if i % 100 == 13:
+        raise TroubleError(i)
+    return i
+
+
+def copy(values: list[Any]) -> list[Any]:
+    """Return a batch as it came."""
+    return list(values)
+
+
 def fill_up(i: int) -> bytes:
     """Return what goes into a file."""
     return bytes([i]) * 300_000
