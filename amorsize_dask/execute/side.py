@@ -47,7 +47,7 @@ class SideWatch:
         self._next_s = GLIMPSE_S
 
     def end(self, outcomes: list[Outcome]) -> float | None:
-        """Note that the batch is done, and what it computed rather than waited.
+        """Note that the batch is done.
 
         Returns
         -------
@@ -56,16 +56,10 @@ class SideWatch:
         """
         # Not until now: it may have been done for a while.
         seconds = sum(outcome.seconds for outcome in outcomes)
-        cpu_fraction = self._cpu_fraction(seconds)
         self._is_busy = False
         if self._watch is None or seconds < MIN_WATCHED_S:
             # What the sleeps have met was something else.
             return None
-        if cpu_fraction is not None:
-            outcomes[:] = [
-                outcome._replace(cpu_s=cpu_fraction * outcome.seconds)
-                for outcome in outcomes
-            ]
         return self._watch.gil_fraction
 
     def note_sleep(self, took_s: float) -> None:

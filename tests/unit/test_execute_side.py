@@ -136,34 +136,16 @@ def test_thread_without_a_clock_at_the_start(clocks: Clocks) -> None:
     assert glimpse.cpu_fraction == 1.0
 
 
-def test_cpu_share_of_a_batch_that_is_done(clocks: Clocks) -> None:
-    """It is shared out among the outcomes, by the seconds that the tasks took."""
+@pytest.mark.parametrize("watched", [True, False])
+def test_outcomes_stay_as_they_were_measured(clocks: Clocks, watched: bool) -> None:
+    """What the thread does between tasks, such as waking up, is no part of them."""
     watch = SideWatch()
-    watch.begin(clocks.thread, watched=True)
+    watch.begin(clocks.thread, watched=watched)
     clocks.now += 10.0  # the loop was busy and noticed late
     clocks.thread.cpu_s += 2.0
     outcomes = [Outcome(7, 1.0, 0.1), Outcome(8, 3.0, 0.1)]
     watch.end(outcomes)
-    assert outcomes == [Outcome(7, 1.0, 0.5), Outcome(8, 3.0, 1.5)]
-
-
-@pytest.mark.parametrize("watched", [True, False])
-def test_outcomes_that_stay_as_they_were_measured(
-    clocks: Clocks, watched: bool
-) -> None:
-    """Without a watch, or a clock, or any time, outcomes keep their CPU seconds."""
-    outcomes = [Outcome(7, 1.0, 0.1), Outcome(8, 3.0, 0.1)]
-    clocks.thread.cpu_s = None
-    watch = SideWatch()
-    watch.begin(clocks.thread, watched=watched)
-    clocks.now += 4.0
-    watch.end(outcomes)
-    assert [outcome.cpu_s for outcome in outcomes] == [0.1, 0.1]
-    outcomes = [Outcome(7, 0.0, 0.0)]
-    clocks.thread.cpu_s = 5.0
-    watch.begin(clocks.thread, watched=watched)
-    watch.end(outcomes)
-    assert [outcome.cpu_s for outcome in outcomes] == [0.0]
+    assert outcomes == [Outcome(7, 1.0, 0.1), Outcome(8, 3.0, 0.1)]
 
 
 def test_gil_share(clocks: Clocks) -> None:
