@@ -460,6 +460,7 @@ class AmorsizeScheduler:
             for idle in self._pool.take(1):
                 self._calibration.complete(idle)
                 self._pool.give_back(idle)
+                self._calibration.probe(self._pool)
 
     def _read_start_bytes(self) -> int | None:
         """Return what this process has, where a graph counts against the limit.

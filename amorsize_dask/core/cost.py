@@ -5,8 +5,9 @@ Kept in step with ``docs/explanation/cost-model.md``.
 Symbols: R tasks left, each of t seconds with deviation s; c and g, the shares of t
 in which a task computes and holds the GIL; q, the seconds of t in which it may have
 waited for others in the caller; P cores (the physical ones, once tasks compute); n
-workers. d is what dispatching a task costs, i.e. the lane's round trip over the tasks
-of a batch. x is what each side, worker and caller, needs to move it: b bytes that
+workers. d is what dispatching a task costs, i.e. what a batch of the lane takes beside
+its tasks, over their number: of a worker process, and of the caller as much. x is
+what each side, worker and caller, needs to move it: b bytes that
 travel, at v a second, or the p seconds that pickling them takes, if these are more, and
 the handling of it as an object; where tasks are k items each, all of this is by item,
 and one that isn't a task of its own is handled for less::
@@ -28,8 +29,8 @@ uneven::
                                      R t c / P )               P cores
 
     processes   B + n r + max( rounds(R', n, t - q + x + d),   each worker by itself
-                               R' (x + d/2),                   the caller feeds them
-                               R' (t c + 2 x) / P )            P cores
+                               R' (x + d),                     the caller feeds them
+                               R' (t c + 2 x + 2 d) / P )      P cores
 
     cluster     r + max( rounds(R, n, t - q + x + y/k'),     each thread by itself
                          R t g (1 + h) / w,                  one GIL in each worker
@@ -43,7 +44,8 @@ A cluster is up, and has costs of its own: v and r, and y, what each batch of k'
 takes of the caller and of the one who hands them on. n threads are in w workers.
 
 m workers are still to be started. B is the time until all are up (0 if they are), r
-the lane's round trip, which each worker's first batch pays. During B
+what a batch of the lane takes beside its tasks, which each worker's first one pays.
+During B
 the u workers that are up already work; another comes up every e seconds and works; and
 the caller does what feeding them leaves it time for, if it may. So R' tasks are left::
 
@@ -224,9 +226,9 @@ def _predict_processes(
         + n * costs.round_trip_s
         + max(
             rounds_s(n_tasks, n, task_s + dispatch_s, workload.std_s),
-            n_tasks * (transfer_s + dispatch_s / 2),
+            n_tasks * (transfer_s + dispatch_s),
             n_tasks
-            * (mean_s * workload.cpu_fraction + 2 * transfer_s)
+            * (mean_s * workload.cpu_fraction + 2 * (transfer_s + dispatch_s))
             / usable_cores(workload, machine),
         )
     )

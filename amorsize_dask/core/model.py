@@ -39,11 +39,15 @@ class Costs:
     import_dask_s: float = 0.25
     #: Seconds that each further worker process adds.
     boot_next_s: float = 0.03
-    #: Seconds from sending an empty batch to a worker process to its answer.
+    #: Seconds that a worker process takes for a batch beside its tasks, reading it,
+    #: measuring, answering; the caller takes as long for it.
     round_trip_s: float = 150e-6
-    #: Seconds to start one thread.
+    #: Seconds from sending a few bytes to a worker process to their return.
+    echo_s: float = 150e-6
+    #: Seconds to start one thread, where many are started that are at work at once.
     thread_start_s: float = 80e-6
-    #: Seconds from handing an empty batch to a thread to its answer.
+    #: Seconds that a batch in a thread takes beside its tasks, of many that come one
+    #: after the other: what core, loop and thread do for it.
     hand_off_s: float = 40e-6
     #: Bytes per second that pass to or from a worker, pickling included.
     bytes_per_s: float = 400e6

@@ -2,7 +2,8 @@
 
 Nothing is started for a measurement. The first time that worker processes boot on a
 machine, how long that took is noted, and at the end of that run one of them echoes some
-bytes, which takes a few milliseconds. Later processes of this user read the result.
+bytes, and short runs show what batches cost, which takes some tens of milliseconds.
+Later processes of this user read the result.
 """
 
 from __future__ import annotations
@@ -15,7 +16,9 @@ from functools import partial
 from time import perf_counter
 
 from amorsize_dask.core.model import Costs
-from amorsize_dask.execute.pool import ProcessWorker
+from amorsize_dask.errors import AmorsizeError
+from amorsize_dask.execute.pool import ProcessWorker, WorkerPool
+from amorsize_dask.execute.probing import measure_batch_s, measure_thread_costs
 from amorsize_dask.execute.spool import SpoolPlace, read, remove
 from amorsize_dask.execute.spool_folder import SpoolFolder
 from amorsize_dask.execute.wire import dump, load
@@ -23,8 +26,7 @@ from amorsize_dask.measure.costs import (
     load_costs,
     measure_bytes_per_s,
     measure_copy_bytes_per_s,
-    measure_round_trip_s,
-    measure_thread_costs,
+    measure_echo_s,
     save_costs,
 )
 
@@ -109,10 +111,26 @@ class Calibration:
         killed, and the defaults stay.
         """
         self._is_complete = True
-        with suppress(RuntimeError):  # no thread can be started now
-            thread_start_s, hand_off_s = measure_thread_costs()
-            self._note(thread_start_s=thread_start_s, hand_off_s=hand_off_s)
         self._measure_pipe(worker)
+        save_costs(self.costs)
+
+    def probe(self, pool: WorkerPool) -> None:
+        """Measure what batches cost, in short runs, and keep it on disk.
+
+        To be called after `complete`. What can't be measured keeps its default.
+
+        Parameters
+        ----------
+        pool : WorkerPool
+            If it has no idle worker batches in processes aren't measured.
+        """
+        # No thread can be started now, or a worker was lost.
+        with suppress(AmorsizeError):
+            thread_start_s, hand_off_s = measure_thread_costs(pool)
+            if min(thread_start_s, hand_off_s) > 0:
+                self._note(thread_start_s=thread_start_s, hand_off_s=hand_off_s)
+            if pool.n_idle:
+                self._note(round_trip_s=measure_batch_s(pool))
         save_costs(self.costs)
 
     def _note(self, **measured: float) -> None:
@@ -139,12 +157,12 @@ class Calibration:
             return echo_through(worker, data)
 
         try:
-            round_trip_s = measure_round_trip_s(echo)
+            echo_s = measure_echo_s(echo)
             bytes_per_s = measure_bytes_per_s(echo)
         except ConnectionError:
             worker.kill()
             return
-        self._note(round_trip_s=round_trip_s)
+        self._note(echo_s=echo_s)
         # Where bytes are so many that their number matters they take the better way.
         bytes_per_s = max(bytes_per_s, _measure_spool())
         self.costs = replace(self.costs, bytes_per_s=bytes_per_s)

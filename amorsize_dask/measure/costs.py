@@ -7,13 +7,11 @@ import logging
 import os
 import platform
 import sys
-import threading
 from collections.abc import Callable
 from dataclasses import asdict, fields
 from functools import cache
 from math import isfinite
 from pathlib import Path
-from queue import SimpleQueue
 from time import perf_counter
 
 import dask
@@ -25,7 +23,7 @@ from amorsize_dask.measure.kept_file import cache_folder, read_json, write_json
 logger = logging.getLogger(__name__)
 
 #: Version of the file's form; files of other versions are not read.
-VERSION = 4
+VERSION = 5
 
 #: Characters of a file that are read. Smaller: more costs than today's don't fit;
 #: larger: a file that is none of ours is read to its end.
@@ -37,11 +35,6 @@ MAX_CHARACTERS = 100_000
 #: milliseconds that it may take.
 N_ROUNDS = 9
 N_BULK_ROUNDS = 5
-
-#: Threads that are started together to see what that costs, and how often. Smaller:
-#: each costs less than in a run of a hundred; larger: it takes longer than it is worth.
-N_THREADS = 16
-N_THREAD_ROUNDS = 3
 
 #: Bytes of the block that is echoed to measure the speed of a pipe. Smaller: the round
 #: trip, which is taken off, is most of it; larger: it takes longer than it is worth.
@@ -138,59 +131,7 @@ def _check(content: object) -> Costs:
     return Costs(**numbers)
 
 
-def measure_thread_costs() -> tuple[float, float]:
-    """Measure starting threads and handing something to each, in some milliseconds.
-
-    There are several of them, as in a run: one that is started while others wait takes
-    longer than one that is alone, and so does one that wakes while others do.
-
-    Returns
-    -------
-    thread_start_s, hand_off_s : float
-        Seconds for each until new threads have been started, and until waiting ones
-        have answered.
-
-    Raises
-    ------
-    RuntimeError
-        If they can't be started. None of them is left.
-    """
-    costs = [_try_threads() for _ in range(N_THREAD_ROUNDS)]
-    return min(start_s for start_s, _ in costs), min(hand_s for _, hand_s in costs)
-
-
-def _try_threads() -> tuple[float, float]:
-    asked: list[SimpleQueue[bool]] = []
-    answered: SimpleQueue[bool] = SimpleQueue()
-    threads: list[threading.Thread] = []
-
-    def answer(asked: SimpleQueue[bool]) -> None:
-        while asked.get():
-            answered.put(True)
-
-    try:
-        start = perf_counter()
-        for _ in range(N_THREADS):
-            queue: SimpleQueue[bool] = SimpleQueue()
-            thread = threading.Thread(target=answer, args=(queue,), daemon=True)
-            thread.start()
-            threads.append(thread)
-            asked.append(queue)
-        started = perf_counter()
-        for queue in asked:
-            queue.put(True)
-        for _ in threads:
-            answered.get()
-        end = perf_counter()
-    finally:
-        for queue in asked:
-            queue.put(False)
-        for thread in threads:
-            thread.join()
-    return (started - start) / N_THREADS, (end - started) / N_THREADS
-
-
-def measure_round_trip_s(echo: Callable[[bytes], bytes]) -> float:
+def measure_echo_s(echo: Callable[[bytes], bytes]) -> float:
     """Return the seconds until a few bytes are back from a worker.
 
     Parameters
@@ -208,7 +149,7 @@ def measure_bytes_per_s(echo: Callable[[bytes], bytes]) -> float:
     Parameters
     ----------
     echo : callable
-        As for `measure_round_trip_s`.
+        As for `measure_echo_s`.
     """
     bulk_s = _measure_echo(echo, bytes(ECHO_BYTES), N_BULK_ROUNDS)
     empty_s = _measure_echo(echo, b"!", N_BULK_ROUNDS)

@@ -128,7 +128,7 @@ class _SimulatedPool:
         """Seconds to send a chunk or to receive what came of it, on either side."""
         costs = self._costs
         handling_s = chunk.n_items * costs.item_s / 2
-        return costs.round_trip_s / 4 + n_bytes / costs.bytes_per_s + handling_s
+        return costs.echo_s / 4 + n_bytes / costs.bytes_per_s + handling_s
 
     def _send(self) -> None:
         if self._is_sending or not self._unsent or self._sent_bytes >= PIPE_BYTES:

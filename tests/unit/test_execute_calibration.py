@@ -12,10 +12,11 @@ from contextlib import contextmanager
 import pytest
 
 from amorsize_dask.core.model import Costs
+from amorsize_dask.errors import LaneError
 from amorsize_dask.execute import calibration
 from amorsize_dask.execute.calibration import MIN_COST_S, Calibration, echo_through
 from amorsize_dask.execute.channel import CallerChannel, WorkerChannel
-from amorsize_dask.execute.pool import ProcessWorker
+from amorsize_dask.execute.pool import ProcessWorker, WorkerPool
 from amorsize_dask.execute.wire import load
 
 KNOWN = Costs(boot_first_s=1.0, boot_next_s=0.5)
@@ -128,7 +129,7 @@ def test_first_worker(disk: Disk, echoing: CallerChannel) -> None:
     default = Costs()
     assert known.costs.boot_first_s == 3.0
     assert known.costs.boot_next_s == default.boot_next_s
-    for name in ("round_trip_s", "bytes_per_s", "thread_start_s", "hand_off_s"):
+    for name in ("echo_s", "bytes_per_s"):
         assert getattr(known.costs, name) > 0
         assert getattr(known.costs, name) != getattr(default, name)
     assert disk.kept == known.costs
@@ -206,9 +207,41 @@ def test_worker_that_does_not_answer(
     known.note_ready(worker)
     known.complete(worker)
     assert known.costs.boot_first_s == 3.0
-    assert known.costs.round_trip_s == Costs().round_trip_s
+    assert known.costs.echo_s == Costs().echo_s
     assert known.costs.bytes_per_s == Costs().bytes_per_s
     assert not worker.channel.is_open
+
+
+def test_batches_are_probed(disk: Disk, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What short runs show goes to disk; without a worker, batches in threads alone."""
+    pool = WorkerPool("forkserver", 10.0)
+    monkeypatch.setattr(calibration, "measure_batch_s", lambda pool: 3e-4)
+    known = Calibration()
+    known.probe(pool)
+    default = Costs()
+    assert known.costs.round_trip_s == default.round_trip_s
+    assert 0 < known.costs.hand_off_s != default.hand_off_s
+    assert disk.kept == known.costs
+    monkeypatch.setattr(WorkerPool, "n_idle", 1)
+    known.probe(pool)
+    assert known.costs.round_trip_s == 3e-4
+    assert disk.kept == known.costs
+
+
+def test_probes_that_fail(disk: Disk, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without threads, or where the machine was busy, the defaults stay."""
+    known = Calibration()
+    pool = WorkerPool("forkserver", 10.0)
+
+    def fail(pool: WorkerPool) -> tuple[float, float]:
+        raise LaneError("", "no thread can be started")
+
+    monkeypatch.setattr(calibration, "measure_thread_costs", fail)
+    known.probe(pool)
+    assert known.costs == Costs()
+    monkeypatch.setattr(calibration, "measure_thread_costs", lambda pool: (-1e-5, 1e-4))
+    known.probe(pool)
+    assert known.costs == Costs()
 
 
 @pytest.mark.parametrize("n", [0, 1, 5_000_000])

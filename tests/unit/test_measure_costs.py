@@ -28,8 +28,7 @@ from amorsize_dask.measure.costs import (
     load_costs,
     measure_bytes_per_s,
     measure_copy_bytes_per_s,
-    measure_round_trip_s,
-    measure_thread_costs,
+    measure_echo_s,
     save_costs,
 )
 
@@ -38,6 +37,7 @@ COSTS = Costs(
     import_dask_s=0.3,
     boot_next_s=0.0123456789,
     round_trip_s=1e-4 / 3,
+    echo_s=7e-5,
     thread_start_s=5e-5,
     hand_off_s=1e-5,
     bytes_per_s=1.5e9,
@@ -273,7 +273,7 @@ class Pipe:
 def test_pipe_is_measured_as_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
     """Round trip and speed are those of the pipe, whatever else happens meanwhile."""
     pipe = Pipe(monkeypatch, round_trip_s=2e-4, bytes_per_s=5e8)
-    assert measure_round_trip_s(pipe.echo) == pytest.approx(2e-4, rel=0.01)
+    assert measure_echo_s(pipe.echo) == pytest.approx(2e-4, rel=0.01)
     assert measure_bytes_per_s(pipe.echo) == pytest.approx(5e8, rel=0.01)
 
 
@@ -292,17 +292,9 @@ def test_error_of_the_echo_arrives() -> None:
         raise ConnectionError("gone")
 
     with pytest.raises(ConnectionError):
-        measure_round_trip_s(echo)
+        measure_echo_s(echo)
     with pytest.raises(ConnectionError):
         measure_bytes_per_s(echo)
-
-
-def test_threads_cost_something() -> None:
-    """Starting a thread takes time, and so does handing something over."""
-    thread_start_s, hand_off_s = measure_thread_costs()
-    assert 0 < hand_off_s < math.inf
-    assert 0 < thread_start_s < math.inf
-    Costs(thread_start_s=thread_start_s, hand_off_s=hand_off_s)
 
 
 def test_copies_that_fail_have_no_speed() -> None:

@@ -24,6 +24,7 @@ def costless(n_cores: int) -> Machine:
         boot_first_s=1e-9,
         boot_next_s=1e-9,
         round_trip_s=1e-9,
+        echo_s=1e-9,
         item_s=1e-9,
         bytes_per_s=1e15,
     )
