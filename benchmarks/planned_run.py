@@ -27,7 +27,9 @@ class Round:
     cpu_fraction: float
     #: Mean seconds of a call.
     item_s: float
+    #: Seconds of `optimize`, and those of them whose results the plan keeps.
     optimize_s: float
+    kept_s: float
     pool_predicted_s: float
     compute_predicted_s: float
     #: What the scheduler predicted of the bag as planned when a tenth of it was done,
@@ -140,6 +142,7 @@ def _run_round(work: Work, scheduler: Any, shift: int) -> Round:
         cpu_fraction=plan.diagnostic_profile.cpu_fraction,
         item_s=plan.diagnostic_profile.avg_execution_time,
         optimize_s=taken,
+        kept_s=plan.diagnostic_profile.kept_s,
         pool_predicted_s=plan.pool_predicted_s,
         compute_predicted_s=plan.predicted_s,
     )

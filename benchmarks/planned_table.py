@@ -38,7 +38,9 @@ count. In each round the plan is new and another call is first. Figures are of m
   for `compute`, and the scheduler for the bag when a tenth of its work was done, over
   those that it took; each is compared with its own run. "–": the sample has done all
   of it, or the run was over before.
-- **optimize**: its seconds. One item is always tried to its end, however long it is.
+- **optimize, beside**: its seconds, and those beside the calls that it makes one after
+  the other: their results are kept, and nothing calls the function with these items
+  again. One item is always tried to its end, however long it is.
 - **execute**: over the loop.
 - Bold figures are above their limits."""
 
@@ -62,6 +64,7 @@ class Row:
     early_predicted: float | None
     item_s: float
     optimize_s: float
+    beside_s: float
     execute: float
 
     @property
@@ -94,6 +97,7 @@ def make_row(name: str, found: Found) -> Row:
         early_predicted=median(early) if early else None,
         item_s=median(each.item_s for each in rounds),
         optimize_s=median(each.optimize_s for each in rounds),
+        beside_s=median(each.optimize_s - each.kept_s for each in rounds),
         execute=seconds["execute"] / seconds["pool 1 1"],
     )
 
@@ -182,6 +186,11 @@ def judge(rows: Sequence[Row], simulated: Sequence[Simulated]) -> list[str]:
                 [(row.name, row.optimize_s / row.optimize_most_s) for row in rows],
                 1.0,
             ),
+            _judge(
+                "optimize beside the calls that are kept, over the same",
+                [(row.name, row.beside_s / row.optimize_most_s) for row in rows],
+                1.0,
+            ),
             *(
                 f"optimize waits for one call of `{row.name}`, which takes "
                 f"{format_seconds(row.item_s)}: it can't take less"
@@ -236,7 +245,7 @@ def _ratio(figure: float | None) -> str:
 
 def _format_rows(rows: Sequence[Row]) -> str:
     head = ["workload", "plan", "loop", "pool", "bag", "pool predicted"]
-    head += ["compute predicted", "early predicted", "optimize", "execute"]
+    head += ["compute predicted", "early predicted", "optimize", "beside", "execute"]
     cells = [
         [
             f"`{row.name}`",
@@ -248,6 +257,7 @@ def _format_rows(rows: Sequence[Row]) -> str:
             _ratio(row.compute_predicted),
             _ratio(row.early_predicted),
             _mark(row.optimize_s, row.optimize_most_s, format_seconds),
+            _mark(row.beside_s, row.optimize_most_s, format_seconds),
             _mark(row.execute, EXECUTE, _ratio),
         ]
         for row in rows

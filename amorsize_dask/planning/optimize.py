@@ -197,6 +197,7 @@ def _optimize(
         unpicklable=unpicklable,
         unsendable=unsendable,
         sampling_s=perf_counter() - start,
+        kept_s=sample.called_s,
         estimated_speedup=find_speedup(serial_s, full.predicted_s),
     )
     return make_plan(

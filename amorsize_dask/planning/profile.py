@@ -57,8 +57,10 @@ class DiagnosticProfile:
     #: any way, so that our own workers can't be sent them either. ``None``: they can.
     unpicklable: str | None = None
     unsendable: str | None = None
-    #: Seconds that sampling took.
+    #: Seconds that sampling took, and those of them that are work which is done: the
+    #: calls of which `Plan.compute` has the results. The rest is what asking costs.
     sampling_s: float = 0.0
+    kept_s: float = 0.0
     #: Seconds that a loop over all of the data is predicted to take.
     serial_s: float = 0.0
     #: For each lane of our own the seconds it is predicted to take with the number of

@@ -129,6 +129,8 @@ class Sample:
     #: Items of work that each of those tried was.
     n_each: int = 1
     seconds: float = 0.0
+    #: Those of them that were calls one after the other, and not what is beside.
+    called_s: float = 0.0
     #: Mean and deviation of the seconds of all items, by their sizes, if that is known.
     by_size: tuple[float, float] | None = None
     #: The seconds of each item by its size, in order, if sizes of all are known.
@@ -230,6 +232,8 @@ class Sampling:
             else order_by_size(len(items), self._sizes)
         )
         self._taken: set[int] = set()
+        # Seconds that the next items may take, as far as their sizes tell that.
+        self._left_s = inf
         self._gil: list[tuple[float, float]] = []
         self._n_modules = len(sys.modules)
         self._has_imported = False
@@ -262,16 +266,24 @@ class Sampling:
         """
         size = self._group_size if self._are_short else 1
         places: list[int] = []
+        line = self._line if self.sample.by_size is not None else None
+        left_s = self._left_s
         while len(places) < n:
             first = next((p for p in self._places if p not in self._taken), None)
             if first is None:
                 break
+            if line is not None:
+                expected_s = line.base_s + line.slope_s * self._sizes.get(first, 0.0)
+                if expected_s > left_s:
+                    self._taken.add(first)
+                    continue
+                left_s -= max(0.0, expected_s)
             last = min(len(self._items), first + min(size, n - len(places)))
             run = takewhile(lambda p: p not in self._taken, range(first, last))
             found = list(run)
             self._taken.update(found)
             places += found
-        self._n_left -= len(places)
+        self._n_left = self._n_left - len(places) if places else 0
         return places
 
     def _try_group(self, trial: Trial, places: list[int]) -> list[int]:
@@ -288,6 +300,7 @@ class Sampling:
             self._note_failure(places[len(values)], found.failure[1])
             return places[len(values) + 1 :]
         self._groups += found.outcomes
+        self.sample.called_s += sum(outcome.seconds for outcome in found.outcomes)
         self._note_watch(trial, found.outcomes)
         self._count()
         return []
@@ -306,6 +319,7 @@ class Sampling:
             self._has_imported = len(sys.modules) > self._n_modules
             self.state.note_first_call()
         sample.outcomes += outcomes
+        sample.called_s += sum(outcome.seconds for outcome in outcomes)
         self._note_watch(trial, outcomes)
         for outcome, value in zip(outcomes, found.values, strict=True):
             sample.values[outcome.task] = value
@@ -404,7 +418,10 @@ class Sampling:
         has_room = n * self._result_bytes < KEPT_BYTES / 2
         if n > self._n_left or not has_time or not has_room:
             return
+        self._left_s = inf
         places = self._take_places(n)
+        if len(places) < n:
+            return  # others were left out for their sizes
         try:
             found = try_sharing(self._func, places, [self._items[i] for i in places])
         except RuntimeError:
@@ -456,6 +473,8 @@ class Sampling:
             called_s = sum(outcome.seconds for outcome in sample.outcomes)
             left_s = max(left_s, LEAST_BUDGET_S - called_s)
         left_bytes = KEPT_BYTES - len(sample.values) * self._result_bytes
+        # One that is longer than the others is left out if it would take more.
+        self._left_s = left_s
         if left_s < mean_s or left_bytes < self._result_bytes:
             return 0
         n_most = min(MAX_GROWTH * sample.n_tried, MOST_AT_ONCE)

@@ -242,6 +242,7 @@ def test_limits_of_plans_are_judged(load: Any) -> None:
             cpu_fraction=1.0,
             item_s=item_s,
             optimize_s=0.06,
+            kept_s=0.02,
             pool_predicted_s=predicted_s,
             compute_predicted_s=0.5,
             early_predicted=1.0,
@@ -254,11 +255,12 @@ def test_limits_of_plans_are_judged(load: Any) -> None:
     assert lines[0].endswith("is at most 1.2: **not reached** by `slow` 1.2")
     assert "reached by all" in lines[1]
     assert "`good` 1.2" in lines[3]
-    assert "pool predicted: off by 25%" in lines[4]
-    assert "**not reached**" in lines[4]
-    assert "**" not in lines[5] + lines[6]
+    assert lines[4].endswith("is at most 0.8: reached by all")
+    assert "pool predicted: off by 25%" in lines[5]
+    assert "**not reached**" in lines[5]
+    assert "**" not in lines[6] + lines[7]
     lines = table.judge([*rows, make("long", 0.5, 0.5, item_s=0.055)], [])
-    assert lines[4].startswith("optimize waits for one call of `long`")
+    assert lines[5].startswith("optimize waits for one call of `long`")
 
 
 def test_the_best_call_is_told_by_other_rounds(load: Any) -> None:
@@ -273,6 +275,7 @@ def test_the_best_call_is_told_by_other_rounds(load: Any) -> None:
             cpu_fraction=1.0,
             item_s=0.01,
             optimize_s=0.01,
+            kept_s=0.005,
             pool_predicted_s=0.5,
             compute_predicted_s=0.5,
             seconds={"pool 1 1": 1.0, "bag 1": 0.5, "compute": 0.5, "execute": 0.5}

@@ -14,6 +14,8 @@ import numpy as np
 import planned_functions as functions
 import pytest
 
+from amorsize_dask.core.outcome import Outcome
+from amorsize_dask.execute.batch import BatchResult
 from amorsize_dask.measure.machine import measure_machine
 from amorsize_dask.planning import sample as planning_sample
 from amorsize_dask.planning.sample import take_sample
@@ -51,6 +53,40 @@ def test_it_spreads() -> None:
     low = sum(place < 300 for place in sample.values)
     assert 0.25 <= low / len(sample.values) <= 0.75
     assert sample.mean_s > 0.0004
+
+
+class ExactTrial:
+    """Calls that take as many seconds as their items say, though none passes."""
+
+    gil_fraction, n_busy_cores = 1.0, 1.0
+
+    def call(self, places: list[int], items: list[float]) -> BatchResult:
+        """Return what came of them."""
+        pairs = zip(places, items, strict=True)
+        outcomes = [Outcome(place, item, item) for place, item in pairs]
+        return BatchResult(outcomes, list(items))
+
+
+def test_items_too_large_for_the_time_are_left_out() -> None:
+    """By those that fit it is known what they would have taken."""
+    items = [*(0.0005 * 1.03**i for i in range(80)), 3.0, 4.0]
+    sampling = planning_sample.Sampling(abs, items, len(items), len(items), 1)
+    n = 1
+    while n:
+        sampling.try_out(ExactTrial(), n)  # type: ignore[arg-type]
+        sample = sampling.sample
+        n = sampling.count_next(sample.called_s)
+    assert len(sample.values) > 3
+    assert not {80, 81} & sample.values.keys()
+    assert sample.mean_s == pytest.approx(sum(items) / len(items))
+    assert sample.called_s <= 0.03 * sum(items)
+
+
+def test_calls_are_counted_apart_from_what_is_beside() -> None:
+    sample = take_sample(functions.nap, [0.005] * 20, 20)
+    assert 0.005 * len(sample.values) <= sample.called_s < sample.seconds
+    short = take_sample(functions.double, range(100_000), 100_000)
+    assert 0 < short.called_s < short.seconds
 
 
 def test_short_calls_are_tried_beside_each_other() -> None:
