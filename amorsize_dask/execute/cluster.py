@@ -38,7 +38,7 @@ from amorsize_dask.core.model import Lane, Machine
 from amorsize_dask.core.outcome import Outcome
 from amorsize_dask.errors import ClusterError
 from amorsize_dask.execute.answer import Left, read_answer, show_warnings
-from amorsize_dask.execute.connection import Connection, is_usable
+from amorsize_dask.execute.connection import Connection, is_closed, is_usable
 from amorsize_dask.execute.failure import load_failure
 from amorsize_dask.execute.far_worker import (
     AWAY_BYTES,
@@ -387,11 +387,14 @@ class ClusterLane:
         return events + self.look()
 
     def look(self) -> list[Event]:
-        """Say so if there are more threads than at any time so far.
+        """Say so if there are more threads than at any time so far, or none any more.
 
-        Where some have gone Dask waits for others, or gives what they had to those that
-        are left.
+        A client that is closed needn't say what becomes of its futures. Where some of
+        the threads have gone Dask waits for others, or gives what they had to those
+        that are left.
         """
+        if (self._threads or self._starting) and is_closed(self._client):
+            return self._close("its client was closed")
         known = self._machine.cluster
         if known is None or not self._threads or not is_usable(self._client):
             return []

@@ -89,6 +89,11 @@ def is_usable(client: Any) -> bool:
     return client.status == "running" and not client.asynchronous
 
 
+def is_closed(client: Any) -> bool:
+    """Whether a client is of no use any more."""
+    return client.status in ("closing", "closed", "failed")
+
+
 class Connection:
     """What is known of one client's cluster.
 

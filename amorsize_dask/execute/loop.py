@@ -466,9 +466,11 @@ class Execution:
                 _sleep_until(self._selector, WATCH_INTERVAL_S)
                 self._side.note_sleep(perf_counter() - start)
                 timeout_s = 0
-            events = self._poll(timeout_s) or self._memory.take()
-            if not events and self.cluster is not None:
-                events = self.cluster.look()
+            events = self._poll(timeout_s)
+            if not events:
+                events = self._memory.take()
+                if self.cluster is not None:
+                    events += self.cluster.look()
             if events or self._take_wake():
                 return events
             glimpse = self._side.glimpse()

@@ -634,6 +634,26 @@ def test_a_cluster_that_closes_meanwhile() -> None:
         assert "inline" in scheduler.last_run.lanes
 
 
+def test_a_client_that_closes_meanwhile(client: Client) -> None:
+    """What it was to do goes on in the caller; no one waits for it forever."""
+    with (
+        Client(client.cluster) as other,
+        AmorsizeScheduler(lanes=("cluster",), client=other) as scheduler,
+    ):
+        made = db.from_sequence(range(40), npartitions=40).map(
+            partial(tasks.nap, seconds=0.05)
+        )
+        closing = threading.Timer(0.2, other.close)
+        stream = scheduler.stream(made)
+        found = [next(stream)]
+        closing.start()
+        found += stream
+        closing.join()
+        assert found == list(range(40))
+        assert scheduler.last_run is not None
+        assert "inline" in scheduler.last_run.lanes
+
+
 def test_results_that_are_lost_with_the_cluster_are_an_error() -> None:
     """They aren't made again without anybody knowing."""
     with (

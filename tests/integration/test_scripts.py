@@ -86,10 +86,12 @@ def test_without_asserts(tmp_path: Path) -> None:
 
 
 FOREVER = """
-import sys, time
+import signal, sys, time
 import dask.bag as db
 from amorsize_dask import AmorsizeScheduler
 
+# Who runs the tests in the background may have told it to be ignored.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 folder = sys.argv[2]
 
 def spin(x):
@@ -142,6 +144,8 @@ import dask.bag as db
 from amorsize_dask import AmorsizeScheduler
 from amorsize_dask.execute.pool import WorkerPool
 
+# As above.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 close = WorkerPool.close
 
 def close_and_interrupt(pool):
