@@ -164,7 +164,7 @@ class ClusterLane:
         if self._connection.is_prepared:
             return self._set_up(numbers)
         if not self._starting:
-            self._spawn(self._prepare())
+            self._spawn(self._prepare)
         self._starting += numbers
         return []
 
@@ -210,9 +210,8 @@ class ClusterLane:
         self._threads[number].append(batch)
         self._n_sent += 1
         values = [self._store.values[key] for key in shared]
-        self._spawn(
-            self._follow(batch, f"{self._name}-{self._n_sent}", recipes, values)
-        )
+        name = f"{self._name}-{self._n_sent}"
+        self._spawn(partial(self._follow, batch, name, recipes, values))
         return []
 
     def _sort_arguments(
@@ -246,17 +245,12 @@ class ClusterLane:
                 return [task]
         return tasks
 
-    def _spawn(self, coroutine: Coroutine[Any, Any, Any]) -> None:
-        """Let the client's loop run a coroutine."""
-
-        async def run() -> None:
-            await coroutine
-
+    def _spawn(self, call: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        """Let the client's loop run what a coroutine function does."""
         try:
-            self._client.loop.add_callback(run)
+            self._client.loop.add_callback(call)
         except RuntimeError:
             # The loop is closed, with the client.
-            coroutine.close()
             self._post(None, None, ClusterError("its client is closed"))
 
     def _post(
@@ -514,7 +508,7 @@ class ClusterLane:
         line = f"{ending}, running {len(batch.tasks)} tasks on the cluster"
         for task in batch.tasks:
             self._stories.setdefault(task, []).append(line)
-        self._spawn(self._void(batches))
+        self._spawn(partial(self._void, batches))
         return [WorkerLost(batch.worker, ending, position=position, n_lost=n_lost)]
 
     async def _void(self, batches: list[_Batch]) -> None:
@@ -544,7 +538,7 @@ class ClusterLane:
         if self._scattered:
             keys = [self._store.key_of(task) for task in tasks]
             if not self._scattered.keys().isdisjoint(keys):
-                self._spawn(self._forget(keys))
+                self._spawn(partial(self._forget, keys))
 
     def release(self) -> None:
         """Leave nothing on the cluster; what is running there ends by itself."""
