@@ -17,7 +17,7 @@ from amorsize_dask.core.events import (
 from amorsize_dask.core.experience import Sampled
 from amorsize_dask.core.fitting import Fitting
 from amorsize_dask.core.graph import GraphState
-from amorsize_dask.core.model import CALLER_LANES, Lane, Limits, Machine, Placement
+from amorsize_dask.core.model import CALLER_LANES, Lane, Limits, Machine
 from amorsize_dask.core.placement import count_slots
 from amorsize_dask.core.placing import Placing
 from amorsize_dask.core.stage import Stage
@@ -80,6 +80,11 @@ FIRST_ITEMS = 16
 #: something starts workers that no one needs; larger: the other cores idle longer.
 PATIENCE_FRACTION = 0.25
 
+#: Times of a boot that workers must be predicted to save a pipeline to be started when
+#: its first item is through. Smaller: one that imports something starts workers that no
+#: one needs; larger: the other cores idle until more items have come.
+AHEAD_BOOTS = 5
+
 #: Threads that are started before those that are up get work. Smaller: more rounds of
 #: the loop; larger: the first ones wait until the last one has been started.
 THREADS_AT_ONCE = 16
@@ -136,6 +141,9 @@ class Feeding:
         A `Run` of `CALLER` comes last.
         """
         self._sample()
+        if self._graph.graph.is_open:
+            self._placing.pacing.begin_turn()
+            self._boot_ahead()
         for lane in (Lane.CLUSTER, Lane.PROCESSES, Lane.THREADS):
             if self._placing.placed[lane]:
                 self._start_workers(lane)
@@ -247,7 +255,10 @@ class Feeding:
             placement = self._placing.stages[number].placement
             assert placement is not None
             n_ready += self._graph.n_items_ready[number]
-            most = max(most, placement.n_workers)
+            n_useful = placement.n_workers
+            if lane is Lane.THREADS:
+                n_useful = self._placing.pacing.count_useful(number, n_useful)
+            most = max(most, n_useful)
         n_free = self._workers.count(lane) - self._workers.count_busy(lane)
         return min(most, self._workers.count(lane) + max(0, n_ready - n_free))
 
@@ -257,6 +268,25 @@ class Feeding:
             n = min(n, THREADS_AT_ONCE)
         if n > 0 and lane not in self.unstartable and self._is_worth_booting(lane):
             self._actions.append(StartWorkers(lane, self._workers.add(lane, n)))
+
+    def _boot_ahead(self) -> None:
+        """Start processes for a stage that is going to need them, of an open graph.
+
+        Its first item tells, if there are many like it: until more of them come, cores
+        have nothing to do.
+        """
+        lane = Lane.PROCESSES
+        if self._workers.count(lane) or self._n_warm or lane in self.unstartable:
+            return
+        worth_s = AHEAD_BOOTS * self._machine.costs.boot_first_s
+        for number, stage in enumerate(self._placing.stages):
+            placement = stage.placement
+            if placement is None or placement.lane is not lane:
+                continue
+            if self._placing.saved_s(number) >= worth_s:
+                numbers = self._workers.add(lane, placement.n_workers)
+                self._actions.append(StartWorkers(lane, numbers))
+                return
 
     def _is_worth_booting(self, lane: Lane) -> bool:
         """Whether the stages of a lane have been at work long enough to start workers.
@@ -348,18 +378,19 @@ class Feeding:
             return False
         # Near the end others will want it.
         n_left = self._graph.n_items_ready[number] - n
-        placement = self._placing.stages[number].placement
-        assert placement is not None
-        n_workers = max(self._workers.count(lane), self._count_sharing(placement, lane))
+        n_workers = max(self._workers.count(lane), self._count_sharing(number, lane))
         return n_left >= n * n_workers
 
-    def _count_sharing(self, placement: Placement, lane: Lane) -> int:
+    def _count_sharing(self, number: int, lane: Lane) -> int:
         """Return how many workers are going to share a stage's tasks.
 
         Threads that aren't up yet will be in a moment.
         """
+        placement = self._placing.stages[number].placement
+        assert placement is not None
         if lane is Lane.THREADS and lane not in self.unstartable:
-            return placement.n_workers
+            n_useful = self._placing.pacing.count_useful(number, placement.n_workers)
+            return max(n_useful, min(placement.n_workers, self._workers.count(lane)))
         return min(placement.n_workers, self._workers.count(lane))
 
     def _batch_size(self, number: int, lane: Lane) -> int:
@@ -368,7 +399,7 @@ class Feeding:
         if not stage.statistics.is_known or stage.statistics.is_recalled:
             return self._sample_size(number)
         assert stage.placement is not None
-        n_workers = self._count_sharing(stage.placement, lane)
+        n_workers = self._count_sharing(number, lane)
         if number in self._placing.unwatched:
             # There are going to be more of them.
             n_workers = count_slots(self._machine, lane)
@@ -390,6 +421,8 @@ class Feeding:
                 target_s,
             )
         )
+        if lane is Lane.THREADS:
+            n = max(n, self._n_unmissed(number, n_workers))
         if lane is Lane.CLUSTER:
             n = min(n, self._n_movable(stage))
         if stage.suspects:
@@ -400,6 +433,18 @@ class Feeding:
                     return n_alone or self._graph.n_items(task)
                 n_alone += self._graph.n_items(task)
         return max(1, n)
+
+    def _n_unmissed(self, number: int, n_workers: int) -> int:
+        """Return how many items a batch may have that no one waits for meanwhile.
+
+        The end of such a stage needn't be even.
+        """
+        seconds = self._placing.pacing.least_batch_s(number)
+        mean_s = self._placing.stages[number].statistics.mean_s
+        if not seconds or not mean_s:
+            return 1
+        n = int(min(seconds, self._limits.target_batch_s) / mean_s)
+        return self._cap(min(n, ceil(self._graph.n_items_ready[number] / n_workers)))
 
     def _overhead_s(self, lane: Lane, n_workers: int) -> float:
         """Return what a batch costs beside its tasks."""

@@ -20,6 +20,7 @@ from amorsize_dask.core.model import (
     Prediction,
     Workload,
 )
+from amorsize_dask.core.pacing import Pacing
 from amorsize_dask.core.placement import count_slots, place, place_unmeasured
 from amorsize_dask.core.splitting import WORTH_S, choose_split
 from amorsize_dask.core.stage import Stage
@@ -72,6 +73,8 @@ class Placing:
         Stages that belong into the caller.
     decisions : list of Decision
         Every placement that was taken, in order.
+    pacing : Pacing
+        How stages of an open graph keep pace with each other.
     """
 
     def __init__(
@@ -86,6 +89,7 @@ class Placing:
     ) -> None:
         n_stages = graph.graph.n_stages
         self.stages = [Stage() for _ in range(n_stages)]
+        self.pacing = Pacing(self.stages, is_open=graph.graph.is_open)
         self.placed: dict[Lane, set[int]] = {lane: set() for lane in Lane}
         self.unplaced = set(range(n_stages))
         self.unwatched: set[int] = set()
@@ -201,6 +205,11 @@ class Placing:
         if old is not None and lanes == (Lane.INLINE,) and old.lane is Lane.INLINE:
             return
         placement = self._choose(number, lanes)
+        is_inline = placement.lane is Lane.INLINE
+        if not is_inline and Lane.INLINE in lanes and self.pacing.is_minor(number):
+            placement = self._choose(number, (Lane.INLINE,))
+            reason = f"{placement.reason}, little beside the slowest stage"
+            placement = replace(placement, reason=reason)
         if stage.statistics.is_recalled:
             reason = f"by earlier runs, {placement.reason}"
             placement = replace(placement, reason=reason)
@@ -297,6 +306,14 @@ class Placing:
             total_s += max(0.0, cold.makespan_s - warm.makespan_s, stage.missed_s)
         return total_s
 
+    def saved_s(self, number: int) -> float:
+        """Return what a stage's lane is predicted to save against the caller alone."""
+        stage = self.stages[number]
+        if stage.placement is None or stage.placement.predicted is None:
+            return 0.0
+        work_s = (stage.n_left + stage.n_more) * stage.statistics.mean_s
+        return work_s - stage.placement.predicted.makespan_s
+
     def _count_up(self) -> dict[Lane, int]:
         n_up = {lane: self._workers.count_up(lane) for lane in Lane}
         n_up[Lane.PROCESSES] = max(n_up[Lane.PROCESSES], self._n_warm)
@@ -325,6 +342,8 @@ class Placing:
         """Place a stage again if that is due; forget it if it is finished."""
         stage = self.stages[number]
         if not stage.n_left:
+            if stage.n_more and stage.placement is None:
+                self.place(number)  # before the next ones come
             self.unplaced.discard(number)
             self.unwatched.discard(number)
             if stage.placement is not None:

@@ -48,6 +48,11 @@ SHARED_S = 0.05
 #: noise moves stages out of threads.
 FREE_FRACTION = 0.75
 
+#: Share of its time below which a task that computes is taken to wait. Smaller: those
+#: that compute a little are watched for being in each other's way; larger: what they
+#: wait for the GIL is taken for other waiting.
+WAITING_FRACTION = 0.5
+
 
 class StageStatistics:
     """Fading means of the outcomes of one stage.
@@ -60,6 +65,8 @@ class StageStatistics:
     __slots__ = (
         "_alone_cpu_fraction",
         "_cpu_s",
+        "_crew_cpu_s",
+        "_crew_s",
         "_crowded_s",
         "_glimpse_cpu_fraction",
         "_glimpse_crowded_s",
@@ -70,6 +77,7 @@ class StageStatistics:
         "_measured_peak_bytes",
         "_n_items_counted",
         "_n_items_cpu",
+        "_n_items_crew",
         "_n_items_packed",
         "_n_items_pickled",
         "_n_items_sized",
@@ -129,6 +137,8 @@ class StageStatistics:
         self._sharing_s, self._sharing_items, self._sharing_n = 0.0, 0, 0
         self._shared_s = self._shared_n = 0.0
         self._is_hindered = False
+        # The means of all of these, and of what they compute.
+        self._crew_s, self._crew_cpu_s, self._n_items_crew = 0.0, 0.0, 0
         self._in_bytes = 0.0
         # Mean seconds of pickling, and of those items for which it is known.
         self._pack_s = self._packed_s = 0.0
@@ -179,16 +189,23 @@ class StageStatistics:
         """Mean seconds of an item.
 
         An unfinished one counts with twice the time that it has taken so far, since
-        half of all looks fall into the first half of a task.
+        half of all looks fall into the first half of a task. Alone they take no longer
+        than beside others.
         """
-        return self._with_glimpse(self._mean_s, max(self._mean_s, 2 * self._glimpse_s))
+        mean_s = min(self._mean_s, self._crew_s or self._mean_s)
+        return self._with_glimpse(mean_s, max(mean_s, 2 * self._glimpse_s))
 
     @property
     def cpu_fraction(self) -> float:
         """Share of its seconds in which a task computes."""
         if not self._n_items_cpu or self._mean_s <= 0:
             return self._glimpse_cpu_fraction
-        return min(1.0, self._cpu_s / self._mean_s)
+        fraction = min(1.0, self._cpu_s / self._mean_s)
+        others_s = min(self._mean_s, self._crew_s)
+        # What waits for the GIL would seem to wait for something else.
+        if others_s and min(fraction, self.gil_fraction or 0.0) < WAITING_FRACTION:
+            fraction = min(fraction, self._crew_cpu_s / others_s)
+        return fraction
 
     @property
     def worked_s(self) -> float:
@@ -210,8 +227,9 @@ class StageStatistics:
 
         In threads, and where else `shares_gil` says so, a task's seconds contain its
         waiting for the GIL and for a core, so they only count while nothing better is
-        known. `is_crowded` says that it may
-        have had to wait for the GIL elsewhere, too.
+        known. Of one that mostly waits it is seen there if it computes less than was
+        thought: the first task connects, or imports something. `is_crowded` says that
+        it may have had to wait for the GIL elsewhere, too.
         """
         n = len(outcomes)
         n_items = n if n_items is None else n_items
@@ -227,6 +245,7 @@ class StageStatistics:
         if shares_gil is None:
             shares_gil = lane is Lane.THREADS
         if shares_gil and self.n_counted and self.gil_fraction is not None:
+            self._add_shared_cpu(outcomes, n_items)
             return
         self.n_counted += n
         self._n_items_counted += n_items
@@ -256,6 +275,19 @@ class StageStatistics:
                     if out.cpu_s is not None
                 )
         self._crowded_s += weight * (crowded_s / n_items - self._crowded_s)
+
+    def _add_shared_cpu(self, outcomes: Sequence[Outcome], n_items: int) -> None:
+        """Count what tasks compute in threads, their waiting for a core included."""
+        measured = [(out.seconds, out.cpu_s) for out in outcomes]
+        known = [(seconds, cpu_s) for seconds, cpu_s in measured if cpu_s is not None]
+        if known:
+            n_known = len(known) * n_items / len(outcomes)
+            self._n_items_crew += n_items
+            weight = _weigh(n_items, self._n_items_crew)
+            crew_s = sum(seconds for seconds, _ in known) / n_known
+            crew_cpu_s = sum(cpu_s for _, cpu_s in known) / n_known
+            self._crew_s += weight * (crew_s - self._crew_s)
+            self._crew_cpu_s += weight * (crew_cpu_s - self._crew_cpu_s)
 
     def add_shared(
         self, outcomes: Sequence[Outcome], n_items: int, n_threads: int, n_cores: int
@@ -303,7 +335,7 @@ class StageStatistics:
 
         Waiting for the GIL is lost among other waiting.
         """
-        return self._shared_s > 0 or self.cpu_fraction < 0.5
+        return self._shared_s > 0 or self.cpu_fraction < WAITING_FRACTION
 
     @property
     def _gil_need(self) -> float:
@@ -314,7 +346,7 @@ class StageStatistics:
         Items of a tail may take longer by themselves, which shows when one of them runs
         alone: then it is less. 0 if there is nothing to tell.
         """
-        if not self._is_hindered or self.cpu_fraction < 0.5:
+        if not self._is_hindered or self.cpu_fraction < WAITING_FRACTION:
             return 0.0
         if self._shared_s <= self._mean_s:
             return 0.0
@@ -414,6 +446,7 @@ class StageStatistics:
     def _forget_seconds(self) -> None:
         self._recalled = None
         self._mean_s = self._variance = self._cpu_s = 0.0
+        self._crew_s, self._crew_cpu_s, self._n_items_crew = 0.0, 0.0, 0
         self.n_counted = self._n_items_counted = self._n_items_cpu = 0
 
     def restart(self, seconds: float, cpu_s: float) -> None:
@@ -424,6 +457,7 @@ class StageStatistics:
         self.n_counted = self._n_items_counted = self._n_items_cpu = 1
         self.gil_fraction = None
         self._shared_s = 0.0
+        self._crew_s, self._crew_cpu_s, self._n_items_crew = 0.0, 0.0, 0
         self._is_hindered = False
         self.held_bytes = self._pickled_bytes = self._pickled_held_bytes = 0.0
         self._n_items_sized = self._n_items_pickled = 0

@@ -64,6 +64,11 @@ class Delivery:
             return bool(self._there)
         return bool(self._waiting) and self._targets[self._waiting[0]] in self._finished
 
+    @property
+    def has_more(self) -> bool:
+        """Whether there is more to add to the graph: never."""
+        return False
+
     def begin(self, open_mailbox: Callable[[], Mailbox]) -> None:
         """Do nothing: all tasks are there from the beginning."""
 

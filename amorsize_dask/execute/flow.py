@@ -19,6 +19,10 @@ class Flow(Protocol):
         """Whether a result can be handed over now."""
 
     @property
+    def has_more(self) -> bool:
+        """Whether `grow` has more to add at once, before anything else happens."""
+
+    @property
     def is_done(self) -> bool:
         """Whether nothing more will be handed over."""
 

@@ -280,7 +280,7 @@ class Execution:
         actions = self._core.handle(*events, *self._memory.take())
         self._stamp_decisions()
         events = self._perform(actions)
-        if flow.has_result:
+        if flow.has_result or flow.has_more:
             if self._selector.get_map():
                 events += self._poll(0)
         elif not (events or flow.is_done):

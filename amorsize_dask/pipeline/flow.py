@@ -34,6 +34,11 @@ INTAKE_FRACTION = 0.4
 #: Smaller: workers that would pay aren't started; larger: they are, for a few items.
 MIN_EXPECTED = 100
 
+#: Items of the source that are taken in at once: before the first task begins, and
+#: later. Smaller: more turns of the loop; larger: what has ended waits for them.
+FIRST_INTAKE = 16
+INTAKE = 64
+
 Path = tuple[int, ...]
 
 
@@ -135,6 +140,7 @@ class Flow:
         ]
         self._results: deque[tuple[Path, Reference | Value]] = deque()
         self._source_bytes = 0
+        self._has_more = False
         self._finished: list[int] = []
         self._added: list[tuple[Sequence[int], int]] = []
         self._released: list[int] = []
@@ -150,6 +156,11 @@ class Flow:
     def has_result(self) -> bool:
         """Whether a result can be handed over now."""
         return bool(self._results)
+
+    @property
+    def has_more(self) -> bool:
+        """Whether there are items that can be taken in at once."""
+        return self._has_more
 
     def begin(self, open_mailbox: Callable[[], Mailbox]) -> None:
         """Wake the loop when the source has an item."""
@@ -317,9 +328,13 @@ class Flow:
         n = self._max_items - len(self._items)
         if room_bytes <= 0:
             n = min(n, 1 - len(self._items))
+        self._has_more = False
         if n <= 0 or not self._takes_in:
             return
-        for value, n_bytes in self._reader.take(n, room_bytes):
+        most = min(n, INTAKE if self._items else FIRST_INTAKE)
+        items = self._reader.take(most, room_bytes, n - most)
+        self._has_more = len(items) == most < n
+        for value, n_bytes in items:
             self._source_bytes += n_bytes
             number = self.n_seen
             self.n_seen += 1

@@ -33,7 +33,9 @@ class SequenceReader:
         """Whether all items have been given."""
         return not self.n_left
 
-    def take(self, n: int, room_bytes: float) -> list[tuple[Any, int]]:
+    def take(
+        self, n: int, room_bytes: float, n_ahead: int = 0
+    ) -> list[tuple[Any, int]]:
         """Return `n` items, or all that are left; they are in memory already."""
         items = [(item, 0) for item in islice(self._items, n)]
         # It may have become shorter meanwhile.
@@ -82,15 +84,18 @@ class ThreadReader:
         with self._changed:
             return self._is_ended and not self._items
 
-    def take(self, n: int, room_bytes: float) -> list[tuple[Any, int]]:
+    def take(
+        self, n: int, room_bytes: float, n_ahead: int = 0
+    ) -> list[tuple[Any, int]]:
         """Return up to `n` items that have been read, each with its bytes.
 
-        More are read then: up to `n` in all, and as many as fit into so many bytes.
+        More are read then: up to `n` in all, and `n_ahead` more that are going to be
+        asked for soon, as many as fit into so many bytes.
         """
         with self._changed:
             items = [self._items.popleft() for _ in range(min(n, len(self._items)))]
             self._held_bytes = sum(n_bytes for _, n_bytes in self._items)
-            self._n_wanted = n - len(items)
+            self._n_wanted = n + n_ahead - len(items)
             self._room_bytes = room_bytes
             self._changed.notify()
         return items

@@ -16,6 +16,7 @@ from amorsize_dask.core.events import (
     CALLER,
     SIDE,
     Action,
+    Added,
     Away,
     BatchDone,
     Drop,
@@ -40,6 +41,7 @@ from amorsize_dask.core.feeding import (
     TRUST_S,
 )
 from amorsize_dask.core.fitting import Fitting
+from amorsize_dask.core.graph import Graph
 from amorsize_dask.core.model import Lane, Limits
 from amorsize_dask.core.outcome import Outcome
 from amorsize_dask.core.scheduling import Scheduling
@@ -907,3 +909,52 @@ def test_results_that_are_large_as_objects(recalled: dict[int, Experience]) -> N
             events.append(BatchDone(run.worker, outcomes, gil_fraction=1.0))
         actions = core.handle(*events)
     assert core.budget.peak_bytes <= limit_bytes
+
+
+# -- graphs that are open --------------------------------------------------------------
+
+
+def open_run() -> Scheduling:
+    """Return a run of two stages, that waits for a first item in the side thread."""
+    graph = Graph(
+        dependencies=[], stage_of=[], n_stages=2, wanted=frozenset(), is_open=True
+    )
+    core = Scheduling(graph, machine(4), Limits())
+    core.handle(Added([((), 0)] * 4, {0: 996, 1: 1000}))
+    return core
+
+
+def test_workers_boot_before_there_is_a_second_item_for_them() -> None:
+    """One item of many that take long is through: cores would wait for the next."""
+    core = open_run()
+    wait = BatchDone(SIDE, [Outcome(0, 0.02, 0.0)], gil_fraction=0.0)
+    core.handle(wait, Added([((0,), 1)], {0: 996, 1: 999}))
+    started = only(StartWorkers, core.handle(done(SIDE, [4], 0.01)))
+    assert PROCESSES in {action.lane for action in started}
+    core.validate()
+
+
+def test_none_boot_for_a_little() -> None:
+    """What is saved doesn't outweigh what starting them takes."""
+    core = open_run()
+    wait = BatchDone(SIDE, [Outcome(0, 0.02, 0.0)], gil_fraction=0.0)
+    core.handle(wait, Added([((0,), 1)], {0: 96, 1: 99}))
+    started = only(StartWorkers, core.handle(done(SIDE, [4], 0.001)))
+    assert PROCESSES not in {action.lane for action in started}
+
+
+def test_threads_that_a_slow_stage_leaves_no_use_for_arent_started() -> None:
+    """One item in 1.25 ms is what four cores can take: 24 threads are enough."""
+    core = open_run()
+    core.handle(Added([((), 0)] * 900, {0: 96, 1: 1000}))
+    wait = BatchDone(SIDE, [Outcome(0, 0.02, 0.0)], gil_fraction=0.0)
+    actions = core.handle(wait, Added([((0,), 1)], {0: 96, 1: 999}))
+    threads = [w for a in only(StartWorkers, actions) for w in a.workers]
+    assert len(threads) == 16
+    ready = [WorkerReady(worker) for worker in threads]
+    actions = core.handle(*ready, done(SIDE, [904], 0.005))
+    for action in only(StartWorkers, actions):
+        threads += action.workers if action.lane is THREADS else ()
+    assert len(threads) == 24
+    assert core.stages[0].placement is not None
+    assert core.stages[0].placement.n_workers > 24

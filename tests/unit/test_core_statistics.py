@@ -360,3 +360,42 @@ def test_results_in_files_count_as_what_they_are_once_loaded() -> None:
     )
     assert statistics.out_bytes == 100
     assert statistics.held_bytes == 300
+
+
+def test_the_first_task_may_compute_more_than_others() -> None:
+    """It connects or imports; what it is in threads shows what others do."""
+    statistics = counted(Outcome(0, 0.02, 0.008))
+    statistics.watch(0.3, 0.4)
+    assert statistics.cpu_fraction == pytest.approx(0.4)
+    for task in range(1, 20):
+        statistics.add([Outcome(task, 0.02, 0.0002)], Lane.THREADS)
+    assert statistics.cpu_fraction == pytest.approx(0.01)
+    assert statistics.workload(1).gil_fraction == pytest.approx(0.01)
+
+
+def test_a_task_that_lacked_a_core_seems_to_compute() -> None:
+    """If it doesn't hold the GIL, the next ones in threads tell that it waits."""
+    statistics = counted(Outcome(0, 0.05, 0.03))
+    statistics.watch(0.0, 0.6)
+    for task in range(1, 20):
+        statistics.add([Outcome(task, 0.02, 0.0002)], Lane.THREADS)
+    assert statistics.cpu_fraction == pytest.approx(0.01)
+    assert statistics.mean_s == pytest.approx(0.02)
+
+
+def test_tasks_that_hold_the_gil_dont_seem_to_wait_in_threads() -> None:
+    """What is missing of their time they have waited for the GIL."""
+    statistics = counted(Outcome(0, 0.01, 0.01))
+    statistics.watch(1.0, 1.0)
+    for task in range(1, 20):
+        statistics.add([Outcome(task, 0.04, 0.01)], Lane.THREADS)
+    assert statistics.cpu_fraction == 1
+
+
+def test_short_tasks_after_a_long_one_still_compute() -> None:
+    """Shares are of their own time, not of the first one's."""
+    statistics = counted(Outcome(0, 0.1, 0.1))
+    statistics.watch(0.0, 1.0)
+    for task in range(1, 20):
+        statistics.add([Outcome(task, 0.001, 0.001)], Lane.THREADS)
+    assert statistics.cpu_fraction == 1

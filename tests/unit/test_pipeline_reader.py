@@ -107,3 +107,12 @@ def test_what_it_raises_is_kept(readers: list[ThreadReader]) -> None:
     assert [x for x, _ in reader.take(5, 1e9)] == [1]
     assert reader.is_exhausted
     assert str(reader.error) == "broken"
+
+
+def test_more_is_read_ahead_than_is_taken(readers: list[ThreadReader]) -> None:
+    reader = ThreadReader(iter(range(100)))
+    readers.append(reader)
+    reader.take(2, 1e9, n_ahead=3)
+    wait_until(lambda: len(reader._items) == 5)
+    assert [item for item, _ in reader.take(2, 1e9, n_ahead=1)] == [0, 1]
+    assert [item for item, _ in reader.take(9, 1e9)] == [2, 3, 4]
