@@ -69,7 +69,8 @@ class Pacing:
 
     def _count_useful(self, number: int, n_workers: int) -> int:
         later = range(number + 1, len(self._stages))
-        if any(self._is_new(other) for other in later):
+        n_finished = self._stages[number].statistics.n_finished
+        if any(self._is_new(other, n_finished) for other in later):
             return min(n_workers, FIRST_WORKERS)
         slowest = max(later, key=self._left_s, default=number)
         slowest_s = self._left_s(slowest)
@@ -79,7 +80,7 @@ class Pacing:
         n_useful = ceil(SPARE * self._work_s(number) / slowest_s)
         is_fed = self._there_s(slowest) >= stage.statistics.mean_s
         # What these have been given first may be all that it waits for.
-        if not is_fed and stage.statistics.n_finished >= FIRST_ROUNDS * n_useful:
+        if not is_fed and n_finished >= FIRST_ROUNDS * n_useful:
             return n_workers
         return max(1, min(n_workers, n_useful))
 
@@ -102,10 +103,14 @@ class Pacing:
         later = range(number + 1, len(self._stages))
         return AHEAD_FRACTION * max(map(self._there_s, later), default=0.0)
 
-    def _is_new(self, number: int) -> bool:
-        """Whether the first items of a stage are there, and none is through yet."""
+    def _is_new(self, number: int, n_before: int) -> bool:
+        """Whether the first items of a stage are under way, and none is through yet.
+
+        They are to come if not many are through the stage before.
+        """
         stage = self._stages[number]
-        return stage.n_left > 0 and not stage.statistics.n_finished
+        is_coming = stage.n_left > 0 or n_before < FIRST_ROUNDS * FIRST_WORKERS
+        return is_coming and not stage.statistics.n_finished
 
     def _is_inline(self, number: int) -> bool:
         placement = self._stages[number].placement

@@ -152,6 +152,9 @@ class Scheduling:
         self._n_lost_at_boot = 0
         self._losses = Losses()
         self._actions: list[Action] = []
+        # What the user has taken and no one needs: a stream has much, so it is dropped
+        # together.
+        self._taken: list[int] = []
 
     # -- the two doors ------------------------------------------------------------
 
@@ -220,6 +223,8 @@ class Scheduling:
         """
         for event in events:
             self._receive(event)
+        self._drop(self._taken)
+        self._taken = []
         self._retire()
         for number in sorted(self._placing.stranded & self._graph.ready_stages):
             give_up = self._placing.rescue(number)
@@ -234,6 +239,8 @@ class Scheduling:
 
     def _receive(self, event: Event) -> None:
         match event:
+            case Taken():
+                self._taken += self._graph.hand_over(event.task)
             case BatchDone():
                 self._finish_batch(event)
             case Glimpse():
@@ -257,8 +264,6 @@ class Scheduling:
                 self.budget.keep(event.tasks)
             case Added():
                 self._add(event)
-            case Taken():
-                self._drop(self._graph.hand_over(event.task))
             case Away():
                 self._feeding.note_away(event.seconds)
             case MemoryLeft():

@@ -281,8 +281,13 @@ class Execution:
         self._stamp_decisions()
         events = self._perform(actions)
         if flow.has_result or flow.has_more:
+            if flow.has_more:
+                self._watch_side()
             if self._selector.get_map():
                 events += self._poll(0)
+            glimpse = None if events else self._side.glimpse()
+            if glimpse is not None:
+                events.append(glimpse)
         elif not (events or flow.is_done):
             events = self._wait()
         return events
@@ -375,7 +380,8 @@ class Execution:
             except (RuntimeError, OSError) as error:
                 logger.debug("no thread can be started: %r", error)
                 return [self._run_here(SIDE, tasks)]
-            self._side.begin(side, watched=action.watched)
+            is_open = self._tasks.graph.is_open
+            self._side.begin(side, watched=action.watched, is_early=is_open)
             side.give(self.store.items(tasks), measures_links=action.watched)
             return []
         if number in self._threads:
@@ -461,10 +467,7 @@ class Execution:
                 self._memory.seconds_left(),
                 MAX_WAIT_S,
             )
-            if self._side.is_watching:
-                start = perf_counter()
-                _sleep_until(self._selector, WATCH_INTERVAL_S)
-                self._side.note_sleep(perf_counter() - start)
+            if self._watch_side():
                 timeout_s = 0
             events = self._poll(timeout_s)
             if not events:
@@ -476,6 +479,15 @@ class Execution:
             glimpse = self._side.glimpse()
             if glimpse is not None:
                 return [glimpse]
+
+    def _watch_side(self) -> bool:
+        """Sleep for a moment, if that tells something of the task beside."""
+        if not self._side.is_watching:
+            return False
+        start = perf_counter()
+        _sleep_until(self._selector, WATCH_INTERVAL_S)
+        self._side.note_sleep(perf_counter() - start)
+        return True
 
     def _take_wake(self) -> bool:
         """Whether someone has woken the loop."""

