@@ -308,12 +308,20 @@ class Feeding:
     def _feed_workers(self, lane: Lane) -> None:
         """Hand out batches: to idle workers first, then to wait behind others."""
         for depth in range(self._count_ahead()):
+            # Stages that leave their tasks to workers that are idle: so they do then
+            # for all workers, of which there may be a hundred.
+            waiting: set[int] = set()
             for worker in self._workers.with_depth(lane, depth):
+                if not self._placing.placed[lane] & self._graph.ready_stages:
+                    return
                 for number in self._stages_for(lane, worker):
                     if not self._may_add():
                         return
+                    if number in waiting:
+                        break
                     n = self._batch_size(number, lane)
                     if depth and not self._may_queue(number, lane, n, depth):
+                        waiting.add(number)
                         break
                     n = self._fitting.fit(number, n, lane, self._actions)
                     if n:

@@ -26,7 +26,7 @@ GLIMPSE_S = 0.03
 #: to do. Smaller: one that has read its input so far is taken for one that waits;
 #: larger: others that wait are begun that much later.
 EARLY_S = 0.01
-EARLY_FRACTION = 0.25
+EARLY_FRACTION = 0.4
 
 
 class SideWatch:

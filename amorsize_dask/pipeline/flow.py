@@ -21,6 +21,7 @@ from amorsize_dask.core.budget import Budget
 from amorsize_dask.core.events import Added, Event, Taken
 from amorsize_dask.execute.graph import TaskGraph
 from amorsize_dask.execute.item_call import ItemCall, Mark, Shape, Skipped
+from amorsize_dask.execute.node import Key
 from amorsize_dask.execute.recipe import MAKERS, Piece, Recipe, Step
 from amorsize_dask.execute.store import Store
 from amorsize_dask.execute.threads import Mailbox
@@ -276,14 +277,19 @@ class Flow:
     ) -> None:
         """Add the task that does a stage's work on an item or on a batch."""
         tasks = self._tasks
-        needed = [found.task for _, found in items if isinstance(found, Reference)]
-        arguments = [
-            tasks.keys[found.task] if isinstance(found, Reference) else found.value
-            for _, found in items
-        ]
-        keys = [tasks.keys[task] for task in needed]
-        are_keys = tuple(isinstance(found, Reference) for _, found in items)
-        piece = Piece(self._recipe(stage, are_keys), arguments, keys)
+        needed: list[int] = []
+        keys: list[Key] = []
+        arguments: list[Any] = []
+        are_keys: list[bool] = []
+        for _, found in items:
+            if isinstance(found, Reference):
+                needed.append(found.task)
+                keys.append(tasks.keys[found.task])
+                arguments.append(keys[-1])
+            else:
+                arguments.append(found.value)
+            are_keys.append(isinstance(found, Reference))
+        piece = Piece(self._recipe(stage, tuple(are_keys)), arguments, keys)
         paths = [path for path, _ in items]
         number = tasks.add((tasks.stages[stage], *paths[0]), piece, keys, stage)
         self._in_stage[number] = paths, perf_counter()
