@@ -192,8 +192,13 @@ class StageStatistics:
         half of all looks fall into the first half of a task. Alone they take no longer
         than beside others.
         """
-        mean_s = min(self._mean_s, self._crew_s or self._mean_s)
+        mean_s = self._mean_s - self._overrated_s
         return self._with_glimpse(mean_s, max(mean_s, 2 * self._glimpse_s))
+
+    @property
+    def _overrated_s(self) -> float:
+        """Seconds that tasks take less beside others than was counted."""
+        return max(0.0, self._mean_s - self._crew_s) if self._crew_s else 0.0
 
     @property
     def cpu_fraction(self) -> float:
@@ -557,7 +562,10 @@ class StageStatistics:
             cpu_fraction=cpu_fraction,
             gil_fraction=gil_fraction,
             gil_handover=handover,
-            crowded_s=self._with_glimpse(self._crowded_s, 2 * self._glimpse_crowded_s),
+            crowded_s=self._with_glimpse(
+                max(0.0, self._crowded_s - self._overrated_s),
+                2 * self._glimpse_crowded_s,
+            ),
             in_bytes=self._in_bytes,
             out_bytes=self.out_bytes,
             held_bytes=self.held_bytes,

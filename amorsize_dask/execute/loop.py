@@ -280,14 +280,11 @@ class Execution:
         actions = self._core.handle(*events, *self._memory.take())
         self._stamp_decisions()
         events = self._perform(actions)
-        if flow.has_result or flow.has_more:
-            if flow.has_more:
-                self._watch_side()
+        # What is busy would seem to be the task that is watched.
+        has_more = flow.has_more and not self._side.is_watching
+        if flow.has_result or has_more:
             if self._selector.get_map():
                 events += self._poll(0)
-            glimpse = None if events else self._side.glimpse()
-            if glimpse is not None:
-                events.append(glimpse)
         elif not (events or flow.is_done):
             events = self._wait()
         return events
@@ -380,8 +377,7 @@ class Execution:
             except (RuntimeError, OSError) as error:
                 logger.debug("no thread can be started: %r", error)
                 return [self._run_here(SIDE, tasks)]
-            is_open = self._tasks.graph.is_open
-            self._side.begin(side, watched=action.watched, is_early=is_open)
+            self._side.begin(side, watched=action.watched)
             side.give(self.store.items(tasks), measures_links=action.watched)
             return []
         if number in self._threads:
@@ -467,7 +463,10 @@ class Execution:
                 self._memory.seconds_left(),
                 MAX_WAIT_S,
             )
-            if self._watch_side():
+            if self._side.is_watching:
+                start = perf_counter()
+                _sleep_until(self._selector, WATCH_INTERVAL_S)
+                self._side.note_sleep(perf_counter() - start)
                 timeout_s = 0
             events = self._poll(timeout_s)
             if not events:
@@ -479,15 +478,6 @@ class Execution:
             glimpse = self._side.glimpse()
             if glimpse is not None:
                 return [glimpse]
-
-    def _watch_side(self) -> bool:
-        """Sleep for a moment, if that tells something of the task beside."""
-        if not self._side.is_watching:
-            return False
-        start = perf_counter()
-        _sleep_until(self._selector, WATCH_INTERVAL_S)
-        self._side.note_sleep(perf_counter() - start)
-        return True
 
     def _take_wake(self) -> bool:
         """Whether someone has woken the loop."""

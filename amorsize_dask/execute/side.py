@@ -21,14 +21,6 @@ from amorsize_dask.measure.gil import MIN_WATCHED_S, WATCH_INTERVAL_S, GilWatch
 GLIMPSE_S = 0.03
 
 
-#: Seconds after which there may be one before that, of a task that waits, and the share
-#: of its time up to which it does. It is for stages of pipelines, which have one thing
-#: to do. Smaller: one that has read its input so far is taken for one that waits;
-#: larger: others that wait are begun that much later.
-EARLY_S = 0.01
-EARLY_FRACTION = 0.4
-
-
 class SideWatch:
     """What is known of the batch that the side thread has in hand."""
 
@@ -43,21 +35,16 @@ class SideWatch:
     @property
     def is_watching(self) -> bool:
         """Whether to sleep in short steps that tell how long the GIL is held."""
-        return self._is_busy and self._watch is not None and self._next_s <= GLIMPSE_S
+        return self._is_busy and self._watch is not None and self._next_s == GLIMPSE_S
 
-    def begin(
-        self, thread: ThreadWorker, *, watched: bool, is_early: bool = False
-    ) -> None:
-        """Note that the thread is being given a batch.
-
-        If it is watched, `is_early` says that there may be a glimpse sooner.
-        """
+    def begin(self, thread: ThreadWorker, *, watched: bool) -> None:
+        """Note that the thread is being given a batch."""
         self._is_busy = True
         self._watch = GilWatch() if watched else None
         self._thread = thread
         self._use_at_start_s = thread.read_use_s() if watched else None
         self._start = perf_counter()
-        self._next_s = EARLY_S if watched and is_early else GLIMPSE_S
+        self._next_s = GLIMPSE_S
 
     def end(self, outcomes: list[Outcome]) -> float | None:
         """Note that the batch is done.
@@ -91,13 +78,8 @@ class SideWatch:
         seconds = perf_counter() - self._start
         if not self._is_busy or seconds < self._next_s:
             return None
+        self._next_s = 2 * seconds
         cpu_fraction = self._cpu_fraction(seconds)
-        if seconds < GLIMPSE_S:
-            self._next_s = GLIMPSE_S
-            if cpu_fraction is None or cpu_fraction > EARLY_FRACTION:
-                return None
-        else:
-            self._next_s = 2 * seconds
         gil_fraction = None if self._watch is None else self._watch.gil_fraction
         return Glimpse(
             seconds, 1.0 if cpu_fraction is None else cpu_fraction, gil_fraction

@@ -338,7 +338,7 @@ class Flow:
         if n <= 0 or not self._takes_in:
             return
         most = min(n, INTAKE if self._items else FIRST_INTAKE)
-        items = self._reader.take(most, room_bytes, n - most)
+        items = self._reader.take(most, room_bytes, min(n - most, INTAKE))
         self._has_more = len(items) == most < n
         for value, n_bytes in items:
             self._source_bytes += n_bytes

@@ -8,7 +8,7 @@ import pytest
 
 from amorsize_dask.core.outcome import Outcome
 from amorsize_dask.execute import side
-from amorsize_dask.execute.side import EARLY_S, GLIMPSE_S, SideWatch
+from amorsize_dask.execute.side import GLIMPSE_S, SideWatch
 from amorsize_dask.measure.gil import WATCH_INTERVAL_S
 
 
@@ -79,25 +79,6 @@ def test_later_glimpses_are_ever_rarer(clocks: Clocks) -> None:
     glimpse = watch.glimpse()
     assert glimpse is not None
     assert glimpse.seconds == pytest.approx(4.1 * GLIMPSE_S)
-
-
-@pytest.mark.parametrize(("cpu_s", "is_seen"), [(0.1, True), (0.5, False)])
-def test_what_waits_may_be_seen_early(
-    clocks: Clocks, cpu_s: float, is_seen: bool
-) -> None:
-    """What computes is looked at for as long as ever."""
-    watch = SideWatch()
-    watch.begin(clocks.thread, watched=True, is_early=True)
-    assert watch.timeout_s() == pytest.approx(EARLY_S)
-    clocks.now += 1.5 * EARLY_S
-    assert clocks.thread.demand_s is not None
-    clocks.thread.demand_s += cpu_s * EARLY_S
-    assert (watch.glimpse() is not None) == is_seen
-    assert watch.is_watching
-    assert watch.timeout_s() == pytest.approx(GLIMPSE_S - 1.5 * EARLY_S)
-    clocks.now += GLIMPSE_S
-    assert watch.glimpse() is not None
-    assert not watch.is_watching
 
 
 def test_next_batch_starts_anew(clocks: Clocks) -> None:
