@@ -644,6 +644,9 @@ class Feeding:
         most_s: float | None = None,
     ) -> None:
         self._workers.take_up(worker, stage, tasks)
+        if worker > SIDE:
+            state = self._placing.stages[stage]
+            state.n_used = max(state.n_used, self._workers.count_on(stage))
         if worker == SIDE:
             self._side_stages = {self._stage_of[task] for task in tasks}
         if worker <= SIDE:

@@ -26,6 +26,7 @@ class Stage:
         "n_losses_alone",
         "n_more",
         "n_recorded",
+        "n_used",
         "next_look",
         "placement",
         "reasons",
@@ -75,6 +76,8 @@ class Stage:
         self.sampling = False
         #: Workers in the last decision that was recorded.
         self.n_recorded = 0
+        #: Most workers, other than the caller's two, that had tasks of it at once.
+        self.n_used = 0
         #: Finished tasks at which to look at the placement again.
         self.next_look = 1
 

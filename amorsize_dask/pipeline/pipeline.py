@@ -229,7 +229,7 @@ class _Progress:
             n_out=n_out,
             lanes=lanes,
             lane="" if placement is None else str(placement.lane),
-            n_workers=max([1, *(state.n_recorded for state in states)]),
+            n_workers=max([1, *(state.n_used for state in states)]),
             busy_s=busy_s,
             stay_s=stay_s / n_stayed,
             wait_s=max(0.0, stay_s / n_stayed - busy_s / max(1, n_tasks)),

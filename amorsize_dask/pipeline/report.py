@@ -19,7 +19,7 @@ class StageReport:
     n_out: int
     #: Tasks by lane: items, or batches of them.
     lanes: Mapping[str, int]
-    #: Where it was placed last, and on how many workers at most.
+    #: Where it was placed last, and how many workers had tasks of it at once at most.
     lane: str
     n_workers: int
     #: Seconds that its tasks took, added up over its workers.
