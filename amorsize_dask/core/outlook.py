@@ -2,10 +2,11 @@
 
 The first predictions rest on one task. By now more is known, so they are made again, as
 of when they were made: what each stage takes in its present lane, counted from when it
-was placed there, with what has been measured since. Stages of one lane share its
-workers, one after the other; those of several lanes run at the same time. What isn't
-known of later stages is taken to be as what is known of the others. When it is made,
-and what sizes tell of the tasks that are left, is decided in `forecast`.
+was placed there, with what has been measured since. Of a stage in the caller, which
+does one task after the other, it is known what is done by now. Stages of one lane share
+its workers, one after the other; those of several lanes run at the same time. What
+isn't known of later stages is taken to be as what is known of the others. When it is
+made, and what sizes tell of the tasks that are left, is decided in `forecast`.
 """
 
 from __future__ import annotations
@@ -42,10 +43,13 @@ class Sized:
 class Part:
     """What one stage is predicted to take."""
 
-    #: Place of the decision from which on it counts, among all of them.
-    decision: int
+    #: Place of the decision from which on it counts, among all of them; ``None``: from
+    #: when it was predicted.
+    decision: int | None
     lane: Lane
     seconds: float
+    #: Of these, what is done already, if it counts from when it was predicted.
+    done_s: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,18 +60,24 @@ class Outlook:
     #: Seconds of all work, by those of the stages that are known.
     scale: float
 
-    def end_s(self, decision_times: Sequence[float]) -> float:
+    def end_s(self, decision_times: Sequence[float], at_s: float) -> float:
         """Return the seconds of the whole run.
 
         Parameters
         ----------
         decision_times : sequence of float
             For each decision the seconds since the start at which it was taken.
+        at_s : float
+            The same for this prediction: nothing ends before.
         """
-        ends_s = []
+        ends_s = [at_s]
         for lane in {part.lane for part in self.parts}:
             own = [part for part in self.parts if part.lane is lane]
-            start_s = min(decision_times[part.decision] for part in own)
+            start_s = min(
+                at_s if part.decision is None else decision_times[part.decision]
+                for part in own
+            )
+            start_s -= sum(part.done_s for part in own)
             ends_s.append(start_s + self.scale * sum(part.seconds for part in own))
         return max(ends_s)
 
@@ -153,6 +163,12 @@ def _predict(
     place = places[first_many]
     first = decisions[place]
     lane, statistics = last.placement.lane, stage.statistics
+    if lane is Lane.INLINE:
+        # What is done is known: one task after the other, and some of them before the
+        # stage was placed.
+        left_s = stage.n_left * statistics.mean_s if sized is None else sized.left_s
+        done_s = statistics.worked_s
+        return Part(None, lane, done_s + left_s, done_s)
     workload = statistics.workload(first.n_left, stage.n_items_a_task)
     if sized is not None:
         workload = replace(workload, mean_s=sized.mean_s, std_s=sized.std_s)

@@ -213,6 +213,8 @@ class Execution:
         """
         with self._cleaned_up():
             actions = self._core.handle()
+            # Before the calling thread may be busy with a first slice of tasks.
+            self._stamp_decisions()
             while not self._core.is_finished:
                 events = self._perform(actions)
                 events = events or self._wait()

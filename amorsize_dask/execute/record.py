@@ -170,8 +170,8 @@ def make_record(
         + sum(execution.processes.peak_rss_bytes.values()),
         n_retired=scheduling.n_retired,
         early_predicted_s=None
-        if scheduling.outlook is None
-        else scheduling.outlook.end_s(execution.decision_times),
+        if scheduling.outlook is None or execution.outlook_s is None
+        else scheduling.outlook.end_s(execution.decision_times, execution.outlook_s),
         early_at_s=execution.outlook_s,
         error=error,
     )

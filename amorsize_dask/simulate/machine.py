@@ -216,8 +216,8 @@ class _SimulatedMachine:
             decisions=self._core.decisions,
             decision_times=self._decision_times,
             early_predicted_s=None
-            if self._core.outlook is None
-            else self._core.outlook.end_s(self._decision_times),
+            if self._core.outlook is None or self._outlook_s is None
+            else self._core.outlook.end_s(self._decision_times, self._outlook_s),
             early_at_s=self._outlook_s,
             gave_up=self._gave_up,
         )

@@ -11,6 +11,13 @@ from dask.utils_test import inc
 from quick_calls import spin
 
 from amorsize_dask import AmorsizeScheduler
+from amorsize_dask.core.graph import Graph
+from amorsize_dask.core.model import Lane, Limits
+from amorsize_dask.core.scheduling import Scheduling
+from amorsize_dask.execute.graph import TaskGraph
+from amorsize_dask.execute.loop import Execution
+from amorsize_dask.execute.pool import WorkerPool
+from amorsize_dask.measure.machine import measure_machine
 
 Force = Callable[[str], AmorsizeScheduler]
 
@@ -102,3 +109,23 @@ def test_the_end_is_predicted_again_when_a_tenth_is_done(forced: Force) -> None:
     assert 0.01 < record.early_predicted_s < 10
     assert 0 < record.early_at_s <= record.actual_s
     assert "when a tenth was done" in str(record).splitlines()[0]
+
+
+def test_decisions_are_noted_before_their_tasks_run() -> None:
+    """Also the first ones, whose tasks keep the calling thread busy."""
+    noted: list[int] = []
+    graph = Graph(dependencies=[()], stage_of=[0], n_stages=1, wanted=frozenset())
+    tasks = TaskGraph(
+        graph=graph,
+        keys=["key"],
+        nodes=[lambda _: noted.append(len(execution.decision_times))],
+        arguments=[()],
+        constants={},
+        aliases={},
+        stages=["stage"],
+    )
+    limits = Limits(lanes=(Lane.INLINE,))
+    scheduling = Scheduling(graph, measure_machine(), limits)
+    execution = Execution(tasks, scheduling, WorkerPool("spawn", None))
+    execution.run()
+    assert noted == [len(scheduling.decisions)] == [1]

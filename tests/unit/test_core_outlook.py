@@ -22,8 +22,17 @@ def test_stages_of_a_lane_follow_each_other_and_lanes_do_not() -> None:
         Part(1, Lane.PROCESSES, 3.0),
         Part(2, Lane.THREADS, 4.0),
     )
-    assert Outlook(parts, 1.0).end_s([1.0, 2.0, 0.5]) == 6.0
-    assert Outlook(parts[2:], 2.0).end_s([1.0, 2.0, 0.5]) == 8.5
+    times = [1.0, 2.0, 0.5]
+    assert Outlook(parts, 1.0).end_s(times, 2.5) == 6.0
+    assert Outlook(parts[2:], 2.0).end_s(times, 2.5) == 8.5
+
+
+def test_nothing_ends_before_it_was_predicted() -> None:
+    """What is done in the caller counts as what is left from then on."""
+    inline = Part(None, Lane.INLINE, 2.0, 0.5)
+    assert Outlook((inline,), 1.0).end_s([], 2.5) == 4.0
+    assert Outlook((inline,), 2.0).end_s([], 2.5) == 6.0
+    assert Outlook((Part(0, Lane.THREADS, 1.0),), 1.0).end_s([1.0], 2.5) == 2.5
 
 
 @pytest.mark.parametrize("lane", [Lane.INLINE, Lane.THREADS, Lane.PROCESSES])
