@@ -15,11 +15,11 @@ from amorsize_dask.measure.machine import measure_machine
 from amorsize_dask.simulate.machine import simulate
 from amorsize_dask.simulate.work import SimulatedTask
 
-#: Seconds from sending a task to a worker of Dask's to its answer, half of them the
-#: scheduler's, and seconds that it has to do with each task besides: together half a
-#: millisecond, or 2000 tasks a second. Smaller: tasks of milliseconds seem to scale to
-#: hundreds of workers; larger: they seem not to be worth a second one.
-ROUND_TRIP_S, TASK_S = 0.4e-3, 0.3e-3
+#: Seconds that Dask's scheduler takes to send a task to a worker and to take its answer,
+#: as long as the worker does, and those that it has to do with each task besides:
+#: together half a millisecond, or 2000 tasks a second. Smaller: tasks of milliseconds
+#: seem to scale to hundreds of workers; larger: they seem not to be worth a second one.
+MESSAGES_S, TASK_S = 0.2e-3, 0.3e-3
 
 #: Tasks of a stage that are simulated for each worker, and at least. Of more, several
 #: are taken for one: the time is in how many rounds there are, not in how many tasks.
@@ -94,7 +94,7 @@ def list_counts() -> list[int]:
 
 def find_cluster_costs(costs: Costs) -> Costs:
     """Return what a cluster of Dask's costs on a machine."""
-    return replace(costs, round_trip_s=ROUND_TRIP_S, task_s=TASK_S)
+    return replace(costs, round_trip_s=MESSAGES_S, task_s=TASK_S)
 
 
 def simulate_stage(
@@ -129,7 +129,7 @@ def simulate_stage(
         # Each that is taken together with others is sent by itself all the same.
         costs=replace(
             costs,
-            task_s=scale * costs.task_s + (scale - 1) * costs.round_trip_s / 2,
+            task_s=scale * costs.task_s + (scale - 1) * costs.round_trip_s,
         ),
     )
     limits = Limits(
