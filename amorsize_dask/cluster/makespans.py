@@ -15,10 +15,10 @@ from amorsize_dask.measure.machine import measure_machine
 from amorsize_dask.simulate.machine import simulate
 from amorsize_dask.simulate.work import SimulatedTask
 
-#: Seconds that Dask's scheduler takes to send a task to a worker and to take its answer,
-#: as long as the worker does, and those that it has to do with each task besides:
-#: together half a millisecond, or 2000 tasks a second. Smaller: tasks of milliseconds
-#: seem to scale to hundreds of workers; larger: they seem not to be worth a second one.
+#: Seconds that Dask's scheduler takes to send a task to a worker and for its answer, as
+#: long as the worker does, and those that it has to do with each task besides: together
+#: half a millisecond, or 2000 tasks a second. Smaller: tasks of milliseconds seem to
+#: scale to hundreds of workers; larger: they seem not to be worth a second one.
 MESSAGES_S, TASK_S = 0.2e-3, 0.3e-3
 
 #: Tasks of a stage that are simulated for each worker, and at least. Of more, several
