@@ -32,9 +32,14 @@ MINOR_FRACTION = 0.25
 #: waits for items meanwhile; larger: more are started than it turns out to need.
 FIRST_WORKERS = 16
 
-#: Rounds of a stage's workers after which it counts that a later one has nothing to do.
-#: Smaller: it hasn't had its first items yet; larger: where that one gets less than was
-#: thought, for much is left out, it takes longer to be seen.
+#: Seconds of an item from which on it may have more at once. Smaller: more are started
+#: than are needed, in a time that counts; larger: a round of items is lost to few
+#: workers where all that there is could be waited for at once.
+LONG_S = 0.1
+
+#: Rounds of a stage's workers after which it counts that a later one has nothing to do,
+#: or isn't known. Smaller: it hasn't had its first items yet; larger: where it gets
+#: less than was thought, for much is left out, it takes longer to be seen.
 FIRST_ROUNDS = 2
 
 #: Share of the time for which later stages have work that a batch may take. Smaller:
@@ -69,16 +74,17 @@ class Pacing:
 
     def _count_useful(self, number: int, n_workers: int) -> int:
         later = range(number + 1, len(self._stages))
-        n_finished = self._stages[number].statistics.n_finished
-        if any(self._is_new(other, n_finished) for other in later):
+        stage = self._stages[number]
+        n_finished, mean_s = stage.statistics.n_finished, stage.statistics.mean_s
+        is_first = n_finished < FIRST_ROUNDS * FIRST_WORKERS and mean_s < LONG_S
+        if is_first and not all(map(self._is_known, later)):
             return min(n_workers, FIRST_WORKERS)
         slowest = max(later, key=self._left_s, default=number)
         slowest_s = self._left_s(slowest)
         if slowest == number or not slowest_s:
             return n_workers
-        stage = self._stages[number]
         n_useful = ceil(SPARE * self._work_s(number) / slowest_s)
-        is_fed = self._there_s(slowest) >= stage.statistics.mean_s
+        is_fed = self._there_s(slowest) >= mean_s
         # What these have been given first may be all that it waits for.
         if not is_fed and n_finished >= FIRST_ROUNDS * n_useful:
             return n_workers
@@ -103,14 +109,9 @@ class Pacing:
         later = range(number + 1, len(self._stages))
         return AHEAD_FRACTION * max(map(self._there_s, later), default=0.0)
 
-    def _is_new(self, number: int, n_before: int) -> bool:
-        """Whether the first items of a stage are under way, and none is through yet.
-
-        They are to come if not many are through the stage before.
-        """
-        stage = self._stages[number]
-        is_coming = stage.n_left > 0 or n_before < FIRST_ROUNDS * FIRST_WORKERS
-        return is_coming and not stage.statistics.n_finished
+    def _is_known(self, number: int) -> bool:
+        """Whether an item is through a stage."""
+        return self._stages[number].statistics.n_finished > 0
 
     def _is_inline(self, number: int) -> bool:
         placement = self._stages[number].placement

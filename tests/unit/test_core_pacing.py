@@ -66,19 +66,20 @@ def test_no_more_than_there_could_be() -> None:
     assert pacing.count_useful(0, 3) == 3
 
 
-@pytest.mark.parametrize(("n_finished", "n_left"), [(1, 0), (1, 1), (500, 1)])
-def test_few_workers_until_the_later_stages_are_known(
-    n_finished: int, n_left: int
-) -> None:
+def test_few_workers_until_the_later_stages_are_known() -> None:
     """The first item of a stage tells what those before it are needed for."""
-    later = Stage()
-    later.n_left = n_left
-    pacing = Pacing([make_load(n_finished), later], is_open=True)
+    pacing = Pacing([make_load(), Stage()], is_open=True)
     assert pacing.count_useful(0, 100) == FIRST_WORKERS
 
 
+def test_what_waits_for_long_is_begun_at_once() -> None:
+    """Starting a hundred threads takes little of a second."""
+    load = make_stage(THREADS, 100, 1.0, 0.001, n_left=100, n_more=0)
+    assert Pacing([load, Stage()], is_open=True).count_useful(0, 100) == 100
+
+
 def test_a_stage_that_nothing_comes_to_isnt_waited_for() -> None:
-    """A filter before it may let nothing through."""
+    """A filter before it may let nothing through, or its first item take long."""
     pacing = Pacing([make_load(n_finished=500), Stage()], is_open=True)
     assert pacing.count_useful(0, 100) == 100
 
