@@ -41,6 +41,7 @@ from amorsize_dask.errors import (
     WorkerLostError,
 )
 from amorsize_dask.pipeline import pipeline as module
+from amorsize_dask.pipeline.flow import INTAKE
 
 Force = Callable[[str], AmorsizeScheduler]
 LANES = ["auto", "inline", "threads", "processes"]
@@ -439,3 +440,23 @@ def test_a_batch_does_not_wait_for_a_source_that_waits(
     assert next(results) == (1, 1)
     goes_on.set()
     assert list(results) == [(2, 1)]
+
+
+def test_the_first_item_doesnt_wait_for_all_of_the_source() -> None:
+    """A part of it is taken in, and the rest while items are under way."""
+    read: list[int] = []
+    n_read_at: list[int] = []
+
+    def source() -> Iterator[int]:
+        for number in range(1000):
+            read.append(number)
+            yield number
+
+    def note(number: int) -> int:
+        n_read_at.append(len(read))
+        return number
+
+    with AmorsizeScheduler(lanes=("inline",)) as scheduler:
+        found = list(Pipeline([note], scheduler=scheduler).run(source()))
+    assert found == list(range(1000))
+    assert n_read_at[0] <= 2 * INTAKE
