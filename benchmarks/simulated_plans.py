@@ -74,7 +74,7 @@ class Found:
     pool_predicted: float
     compute_predicted: float
     #: What the scheduler predicted when a tenth of the bag was done, over what it took.
-    early_predicted: float
+    early_predicted: float | None
 
     @property
     def pool(self) -> float:
@@ -241,8 +241,8 @@ def measure(machine_name: str, work_name: str) -> Found:
     sizes = {size, *(ceil(n / n_parts) for n_parts in PARTS)}
     runs = {each: run_bag(tasks, each, machine) for each in sizes}
     bags = {each: run.makespan_s for each, run in runs.items()}
+    # None if the run was over before.
     early_s = runs[size].early_predicted_s
-    assert early_s is not None
     best_bag = min(bags, key=bags.__getitem__)
     return Found(
         machine=machine_name,
@@ -257,7 +257,7 @@ def measure(machine_name: str, work_name: str) -> Found:
         best_bag=str(best_bag),
         pool_predicted=pool.predicted_s / planned.makespan_s,
         compute_predicted=_predict(choice) / compute_s if compute_s else 1.0,
-        early_predicted=early_s / bags[size],
+        early_predicted=None if early_s is None else early_s / bags[size],
     )
 
 

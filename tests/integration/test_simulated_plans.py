@@ -59,7 +59,9 @@ def test_recommended_pools_and_partitions_are_as_good_as_any(
 def test_makespans_are_predicted(find: Callable[[str], list[Any]], what: str) -> None:
     """Half of the predictions are within 15 %, and nine tenths within 35 %."""
     found = [one for machine in MACHINES for one in find(machine)]
-    errors = [abs(getattr(one, what) - 1) for one in found]
+    ratios = [getattr(one, what) for one in found]
+    errors = [abs(ratio - 1) for ratio in ratios if ratio is not None]
+    assert len(errors) >= len(found) - len(MACHINES)  # one of each is over at once
     assert median(errors) <= 0.15
     assert quantiles(errors, n=10)[-1] <= 0.35
 
