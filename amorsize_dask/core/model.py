@@ -45,10 +45,10 @@ class Costs:
     #: Seconds from sending a few bytes to a worker process to their return.
     echo_s: float = 150e-6
     #: Seconds to start one thread, where many are started that are at work at once.
-    thread_start_s: float = 80e-6
+    thread_start_s: float = 150e-6
     #: Seconds that a batch in a thread takes beside its tasks, of many that come one
     #: after the other: what core, loop and thread do for it.
-    hand_off_s: float = 40e-6
+    hand_off_s: float = 150e-6
     #: Bytes per second that pass to or from a worker, pickling included.
     bytes_per_s: float = 400e6
     #: Seconds that each task takes of the caller, and as much of the worker, to be sent
