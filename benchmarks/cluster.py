@@ -85,7 +85,8 @@ def run(kind: Kind, start: Callable[[], AbstractContextManager[Any]]) -> dict[st
                 found.setdefault("warm", found[turn])
                 break
             finally:
-                found["cpu"] = read_cpu_s() - begin_cpu_s
+                # Of both.
+                found["cpu"] = found.get("cpu", 0.0) + read_cpu_s() - begin_cpu_s
             found[turn] = perf_counter() - begin
             found["result"] = sha256(
                 pickle.dumps(list(map(to_plain, result)))

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 from contextvars import copy_context
 from dataclasses import dataclass, field, replace
 from itertools import zip_longest
-from statistics import median_low
+from statistics import fmean, median_low
 from threading import Thread, get_native_id
 from time import perf_counter
 from typing import Any
@@ -43,6 +43,16 @@ SAMPLE_TASKS = 8
 #: by two tasks, unless the first takes as long by itself. Smaller: fewer samples;
 #: larger: it takes longer than starting the cluster.
 SAMPLE_S = 1.0
+
+#: Seconds after which tasks that are alike have told enough, if there are so many of
+#: each stage beside its first, the seconds of none are by more than this share of their
+#: mean away from it, and none takes more memory than that, which may be another one's
+#: peak tenfold. Smaller numbers, or a larger share: chance decides; the other way
+#: round: to measure takes as long as starting the cluster.
+ALIKE_S = 0.2
+ALIKE_TASKS = 3
+ALIKE_FRACTION = 0.1
+ALIKE_BYTES = 10_000_000
 
 #: Tasks that a sample may need to have run before it. Smaller: stages behind a few
 #: others aren't tried; larger: half of the work is done to learn what a sum takes.
@@ -90,6 +100,18 @@ class _Trials:
         if found is None:
             return False
         return len(found.outcomes) > 1 or found.outcomes[0].seconds > SAMPLE_S
+
+    def are_alike(self, stage: int) -> bool:
+        """Whether the tasks of a stage that were tried show what all of them take."""
+        found = self.stages.get(stage)
+        counted = [] if found is None else found.outcomes[1:]
+        if len(counted) < ALIKE_TASKS:
+            return False
+        if any((outcome.peak_bytes or 0) > ALIKE_BYTES for outcome in counted):
+            return False
+        seconds = [outcome.seconds for outcome in counted]
+        mean_s = fmean(seconds)
+        return max(abs(s - mean_s) for s in seconds) <= ALIKE_FRACTION * mean_s
 
     def find_needed(self, task: int) -> list[int] | None:
         """Return the tasks to run for one, itself the last; ``None``: too many."""
@@ -157,10 +179,12 @@ def probe(tasks: TaskGraph) -> Probe:
     """
     trials = _Trials(tasks)
     n_tasks = Counter(tasks.stage_of)
-    end = perf_counter() + SAMPLE_S
+    start = perf_counter()
     for task in _choose(tasks):
-        stage = tasks.stage_of[task]
-        if perf_counter() > end and trials.is_known(stage):
+        stage, elapsed_s = tasks.stage_of[task], perf_counter() - start
+        if elapsed_s > SAMPLE_S and trials.is_known(stage):
+            continue
+        if elapsed_s > ALIKE_S and trials.are_alike(stage):
             continue
         needed = trials.find_needed(task)
         if needed is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections import Counter
 from itertools import pairwise
 from typing import Any
@@ -12,7 +13,7 @@ import pytest
 from dask import delayed
 
 from amorsize_dask import AmorsizeScheduler, optimize
-from amorsize_dask.cluster.probe import MOST_NEEDED, SAMPLE_TASKS, probe
+from amorsize_dask.cluster.probe import ALIKE_TASKS, MOST_NEEDED, SAMPLE_TASKS, probe
 from amorsize_dask.cluster.work import measure_work
 from amorsize_dask.core.model import Workload
 from amorsize_dask.errors import ArgumentError
@@ -86,6 +87,31 @@ def test_only_some_tasks_run() -> None:
     assert set(counted.values()) == {1}
     # Not only those of the head.
     assert max(counted) >= 50
+
+
+def test_few_tasks_tell_where_all_are_alike() -> None:
+    """So that measuring doesn't take as long as starting a cluster; else it is more."""
+    ran: list[float] = []
+
+    def nap(seconds: float) -> None:
+        ran.append(seconds)
+        time.sleep(seconds)
+
+    probe(read(*find_partitions(bag(nap, [0.2] * 100))))
+    assert len(ran) == 1 + ALIKE_TASKS
+    ran.clear()
+    probe(read(*find_partitions(bag(nap, [0.1, 0.15] * 50))))
+    assert len(ran) > 1 + ALIKE_TASKS
+    ran.clear()
+
+    def take(n_bytes: int) -> None:
+        ran.append(n_bytes)
+        taken = bytearray(n_bytes)
+        taken[::4096] = bytes(len(taken[::4096]))
+        time.sleep(0.05)
+
+    probe(read(*find_partitions(bag(take, [20 * MB] * 100))))
+    assert len(ran) > 1 + ALIKE_TASKS
 
 
 def test_stages_behind_others_are_seen() -> None:
