@@ -73,6 +73,7 @@ class StageStatistics:
         "_glimpse_s",
         "_in_bytes",
         "_is_hindered",
+        "_is_remembered",
         "_mean_s",
         "_measured_peak_bytes",
         "_n_items_counted",
@@ -145,8 +146,10 @@ class StageStatistics:
         self._glimpse_s = 0.0
         self._glimpse_cpu_fraction = 1.0
         self._glimpse_crowded_s = 0.0
-        # What earlier runs have shown, until an outcome has shown the same or not.
+        # What earlier runs have shown, until an outcome has shown the same or not; and
+        # whether that still counts.
         self._recalled: Experience | None = None
+        self._is_remembered = False
 
     @property
     def recalled(self) -> Experience | None:
@@ -197,8 +200,14 @@ class StageStatistics:
 
     @property
     def _overrated_s(self) -> float:
-        """Seconds that tasks take less beside others than was counted."""
-        return max(0.0, self._mean_s - self._crew_s) if self._crew_s else 0.0
+        """Seconds that tasks take less beside others than was counted.
+
+        It is the first task of a run that counts too much, and not what whole runs have
+        shown: where data is sorted the first ones are shorter than the others.
+        """
+        if self._is_remembered or not self._crew_s:
+            return 0.0
+        return max(0.0, self._mean_s - self._crew_s)
 
     @property
     def cpu_fraction(self) -> float:
@@ -388,6 +397,7 @@ class StageStatistics:
     def recall(self, experience: Experience) -> None:
         """Take earlier runs' word for what is known, until there is an outcome."""
         self._recalled = experience
+        self._is_remembered = True
         self._mean_s = experience.mean_s
         self._variance = experience.std_s**2
         self._cpu_s = experience.cpu_fraction * experience.mean_s
@@ -410,7 +420,7 @@ class StageStatistics:
         if not n_items or not self.n_counted:
             return None
         workload = self.workload(0)
-        mean_s = max(0.0, self._mean_s - self._crowded_s)
+        mean_s = max(0.0, self._mean_s - max(self._crowded_s, self._overrated_s))
         return Experience(
             n_items=n_items,
             mean_s=mean_s,
@@ -445,11 +455,14 @@ class StageStatistics:
             expected_s *= recalled.cpu_fraction
         if measured:
             found_s = sum(measured) / len(measured) * len(outcomes) / n_items
-            if _is_stale(found_s, expected_s, recalled.std_s / sqrt(n_items)):
+            # Items of one task are alike where data is sorted: they tell no more of
+            # the others than a single one.
+            if _is_stale(found_s, expected_s, recalled.std_s / sqrt(len(outcomes))):
                 self._forget_seconds()
 
     def _forget_seconds(self) -> None:
         self._recalled = None
+        self._is_remembered = False
         self._mean_s = self._variance = self._cpu_s = 0.0
         self._crew_s, self._crew_cpu_s, self._n_items_crew = 0.0, 0.0, 0
         self.n_counted = self._n_items_counted = self._n_items_cpu = 0
@@ -457,6 +470,7 @@ class StageStatistics:
     def restart(self, seconds: float, cpu_s: float) -> None:
         """Forget what tasks take; from now on they are like one that took this."""
         self._recalled = None
+        self._is_remembered = False
         self._mean_s, self._cpu_s = seconds, cpu_s
         self._variance = self._crowded_s = 0.0
         self.n_counted = self._n_items_counted = self._n_items_cpu = 1

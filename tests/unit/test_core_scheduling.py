@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import asdict, replace
 from itertools import accumulate
+from statistics import fmean, pstdev
 from typing import Any, TypeVar
 
 import pytest
@@ -47,7 +48,7 @@ from amorsize_dask.core.outcome import Outcome
 from amorsize_dask.core.scheduling import Scheduling
 from amorsize_dask.core.workers import MOST_DEPTH
 from amorsize_dask.simulate.machine import SimulatedRun, simulate
-from amorsize_dask.simulate.work import Faults, SimulatedTask
+from amorsize_dask.simulate.work import Faults, SimulatedPartition, SimulatedTask
 
 T = TypeVar("T")
 
@@ -359,6 +360,37 @@ def test_items_that_grow_are_shared_out(is_known: bool) -> None:
     run = simulate(bag(400), tasks, machine(4), recalled=recalled)
     total_s = sum(task.seconds for task in tasks)
     assert run.makespan_s < total_s / 4 + 2 * 4 * machine().costs.boot_first_s
+
+
+@pytest.mark.parametrize("size", [3, 11, 21])
+@pytest.mark.parametrize("gil_fraction", [0.02, 1.0])
+def test_sorted_data_that_is_known_is_shared_out(
+    size: int, gil_fraction: float
+) -> None:
+    """The first partitions, which are far shorter, don't make it stay in the caller."""
+    items = [
+        SimulatedTask(2e-5 * 1.02**i, gil_fraction=gil_fraction) for i in range(336)
+    ]
+    parts = [items[start : start + size] for start in range(0, len(items), size)]
+    graph = replace(
+        bag(len(parts)),
+        n_stages=2,
+        caller_stages=frozenset({1}),
+        n_items=[len(part) for part in parts],
+        rest_stage=1,
+    )
+    each_s = [item.seconds for item in items]
+    known = replace(
+        seen(fmean(each_s), len(items)), std_s=pstdev(each_s), gil_fraction=gil_fraction
+    )
+    run = simulate(
+        graph,
+        list(map(SimulatedPartition, parts)),
+        machine(2),
+        recalled={0: known},
+        n_warm=2,
+    )
+    assert run.makespan_s < 0.62 * sum(each_s)
 
 
 def test_tasks_of_unknown_length_come_one_at_a_time() -> None:

@@ -285,6 +285,21 @@ def test_an_uneven_stage_is_not_forgotten_for_a_short_task() -> None:
     assert statistics.mean_s == pytest.approx(0.01)
 
 
+def test_items_of_one_task_may_be_alike() -> None:
+    """Of sorted data the first ones are short, however many a task has of them."""
+    statistics = recalled(replace(SEEN, std_s=SEEN.mean_s))
+    statistics.add([Outcome(0, 0.1, 0.1)], Lane.PROCESSES, n_items=100)
+    assert statistics.mean_s > 0.005
+
+
+@pytest.mark.parametrize("n_items", [1, 20])
+def test_threads_do_not_outweigh_earlier_runs(n_items: int) -> None:
+    """What short tasks take there says no more of what is left than elsewhere."""
+    statistics = recalled(replace(SEEN, std_s=SEEN.mean_s))
+    statistics.add([Outcome(0, 0.01, 0.01)], Lane.THREADS, n_items=n_items)
+    assert statistics.mean_s == SEEN.mean_s
+
+
 @pytest.mark.parametrize("seconds", [0.001, 1.0])
 def test_what_is_stale_is_forgotten(seconds: float) -> None:
     """But the code is the same, so it holds the GIL as it did."""
