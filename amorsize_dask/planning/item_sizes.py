@@ -76,7 +76,12 @@ def order_by_size(n: int, sizes: Mapping[int, float]) -> Iterator[int]:
     yield from (place for place in spread(n) if place not in sizes)
 
 
-def fit(sizes: Mapping[int, float], seconds: Mapping[int, float]) -> Line | None:
+def fit(
+    sizes: Mapping[int, float],
+    seconds: Mapping[int, float],
+    *,
+    is_certain: bool = False,
+) -> Line | None:
     """Return the line that seconds follow by size; ``None`` if they don't.
 
     Parameters
@@ -85,9 +90,15 @@ def fit(sizes: Mapping[int, float], seconds: Mapping[int, float]) -> Line | None
         By place.
     seconds : mapping of int to float
         The same of some of these places, and of others.
+    is_certain : bool, optional
+        Whether they are known to follow sizes, from fewer of them: those that were
+        tried were chosen by that.
     """
     pairs = [(sizes[place], s) for place, s in seconds.items() if place in sizes]
-    return _fit_line(pairs) or _fit_ratio(pairs)
+    line = _fit_line(pairs) or _fit_ratio(pairs)
+    if line is None and is_certain and sum(size for size, _ in pairs) > 0:
+        return _draw_through_nothing(pairs)
+    return line
 
 
 def _fit_line(pairs: Sequence[tuple[float, float]]) -> Line | None:
@@ -121,7 +132,11 @@ def _fit_ratio(pairs: Sequence[tuple[float, float]]) -> Line | None:
         pstdev(seconds) / mean_s
     ):
         return None
-    slope_s = sum(seconds) / sum(size for size, _ in pairs)
+    return _draw_through_nothing(pairs)
+
+
+def _draw_through_nothing(pairs: Sequence[tuple[float, float]]) -> Line:
+    slope_s = sum(s for _, s in pairs) / sum(size for size, _ in pairs)
     return Line(0.0, slope_s, pstdev([s - slope_s * size for size, s in pairs]))
 
 

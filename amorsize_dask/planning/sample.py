@@ -238,6 +238,8 @@ class Sampling:
         self._n_modules = len(sys.modules)
         self._has_imported = False
         self._line: Line | None = None
+        # Whether items were left out for their sizes, so that the others are shorter.
+        self._has_left_out = False
 
     def try_out(self, trial: Trial, n: int) -> None:
         """Try some more items, each once, whether or not others raise."""
@@ -275,6 +277,7 @@ class Sampling:
             if line is not None:
                 expected_s = line.base_s + line.slope_s * self._sizes.get(first, 0.0)
                 if expected_s > left_s:
+                    self._has_left_out = True
                     self._taken.add(first)
                     continue
                 left_s -= max(0.0, expected_s)
@@ -389,7 +392,7 @@ class Sampling:
         self.sample.by_size = self.sample.each_s = None
         if self._sizes and not self._groups:
             seconds = {outcome.task: outcome.seconds for outcome in counted}
-            line = fit(self._sizes, seconds)
+            line = fit(self._sizes, seconds, is_certain=self._has_left_out)
             if line is not None:
                 mean_s, std_s = expect(line, self._sizes)
                 if min(seconds.values()) <= mean_s:

@@ -100,6 +100,18 @@ def test_a_few_that_go_with_their_sizes() -> None:
     assert fit(sizes, {4: 0.5}) is None
 
 
+def test_some_that_were_chosen_by_their_sizes() -> None:
+    """The others are larger, so that their own mean would say too little of all."""
+    sizes = {place: 1.0 + place for place in range(100)}
+    seconds = {place: 0.1 * (1 + place % 2) for place in range(10)}
+    assert fit(sizes, seconds) is None
+    line = fit(sizes, seconds, is_certain=True)
+    assert line is not None
+    mean_s, _ = expect(line, sizes)
+    assert mean_s == pytest.approx(sum(seconds.values()) / 55 * 50.5)
+    assert fit({0: 0.0, 1: 1.0}, {0: 0.1}, is_certain=True) is None
+
+
 def test_what_does_not() -> None:
     sizes = {place: float(place) for place in range(100)}
     assert fit(sizes, {0: 1.0, 50: 2.0}) is None
