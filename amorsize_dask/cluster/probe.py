@@ -51,7 +51,7 @@ SAMPLE_S = 1.0
 #: round: to measure takes as long as starting the cluster.
 ALIKE_S = 0.2
 ALIKE_TASKS = 3
-ALIKE_FRACTION = 0.1
+ALIKE_FRACTION = 0.2
 ALIKE_BYTES = 10_000_000
 
 #: Tasks that a sample may need to have run before it. Smaller: stages behind a few

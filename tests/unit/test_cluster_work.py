@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections import Counter
 from itertools import pairwise
+from math import inf
 from typing import Any
 
 import cluster_tasks as tasks
@@ -13,6 +14,7 @@ import pytest
 from dask import delayed
 
 from amorsize_dask import AmorsizeScheduler, optimize
+from amorsize_dask.cluster import probe as probe_module
 from amorsize_dask.cluster.probe import ALIKE_TASKS, MOST_NEEDED, SAMPLE_TASKS, probe
 from amorsize_dask.cluster.work import measure_work
 from amorsize_dask.core.model import Workload
@@ -89,19 +91,21 @@ def test_only_some_tasks_run() -> None:
     assert max(counted) >= 50
 
 
-def test_few_tasks_tell_where_all_are_alike() -> None:
+def test_few_tasks_tell_where_all_are_alike(monkeypatch: pytest.MonkeyPatch) -> None:
     """So that measuring doesn't take as long as starting a cluster; else it is more."""
+    # However slow the machine is.
+    monkeypatch.setattr(probe_module, "SAMPLE_S", inf)
     ran: list[float] = []
 
     def nap(seconds: float) -> None:
         ran.append(seconds)
         time.sleep(seconds)
 
-    probe(read(*find_partitions(bag(nap, [0.2] * 100))))
+    probe(read(*find_partitions(bag(nap, [0.3] * 100))))
     assert len(ran) == 1 + ALIKE_TASKS
     ran.clear()
-    probe(read(*find_partitions(bag(nap, [0.1, 0.15] * 50))))
-    assert len(ran) > 1 + ALIKE_TASKS
+    probe(read(*find_partitions(bag(nap, [0.1, 0.2] * 50))))
+    assert len(ran) == SAMPLE_TASKS
     ran.clear()
 
     def take(n_bytes: int) -> None:
@@ -111,7 +115,7 @@ def test_few_tasks_tell_where_all_are_alike() -> None:
         time.sleep(0.05)
 
     probe(read(*find_partitions(bag(take, [20 * MB] * 100))))
-    assert len(ran) > 1 + ALIKE_TASKS
+    assert len(ran) == SAMPLE_TASKS
 
 
 def test_stages_behind_others_are_seen() -> None:
