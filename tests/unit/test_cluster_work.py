@@ -18,6 +18,7 @@ from amorsize_dask.cluster import probe as probe_module
 from amorsize_dask.cluster.probe import ALIKE_TASKS, MOST_NEEDED, SAMPLE_TASKS, probe
 from amorsize_dask.cluster.work import measure_work
 from amorsize_dask.core.model import Workload
+from amorsize_dask.core.outcome import Outcome
 from amorsize_dask.errors import ArgumentError
 from amorsize_dask.lowering import read
 from amorsize_dask.lowering.partitions import find_partitions
@@ -106,16 +107,18 @@ def test_few_tasks_tell_where_all_are_alike(monkeypatch: pytest.MonkeyPatch) -> 
     ran.clear()
     probe(read(*find_partitions(bag(nap, [0.1, 0.2] * 50))))
     assert len(ran) == SAMPLE_TASKS
-    ran.clear()
 
-    def take(n_bytes: int) -> None:
-        ran.append(n_bytes)
-        taken = bytearray(n_bytes)
-        taken[::4096] = bytes(len(taken[::4096]))
-        time.sleep(0.05)
 
-    probe(read(*find_partitions(bag(take, [20 * MB] * 100))))
-    assert len(ran) == SAMPLE_TASKS
+@pytest.mark.parametrize(("n_bytes", "expected"), [(1 * MB, True), (40 * MB, False)])
+def test_tasks_that_take_memory_are_tried_as_often_as_any(
+    n_bytes: int, expected: bool
+) -> None:
+    """However alike they are: that of which one takes tenfold may be met."""
+    trials = probe_module._Trials(read(*find_partitions(bag(tasks.wait, range(9)))))
+    trials.stages[0] = probe_module._Stage(
+        [Outcome(i, 0.3, peak_bytes=n_bytes) for i in range(1 + ALIKE_TASKS)]
+    )
+    assert trials.are_alike(0) is expected
 
 
 def test_stages_behind_others_are_seen() -> None:
