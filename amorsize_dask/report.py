@@ -226,7 +226,7 @@ COST_NAMES = {
     "boot_first_s": "start the first worker process",
     "import_dask_s": "have it import Dask before",
     "boot_next_s": "start a further one",
-    "round_trip_s": "send a worker process a batch",
+    "batch_s": "send a worker process a batch",
     "echo_s": "hear back from one",
     "task_s": "send it a task among others",
     "item_s": "send it an item of a list",

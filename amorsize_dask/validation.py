@@ -93,8 +93,8 @@ class SystemValidation:
             f"{self.binding_cores}",
             f"{format_bytes(self.memory_bytes)} of memory, by {self.binding_memory}",
             f"worker processes: {self.start_method or 'none'}",
-            f"first worker {format_seconds(self.costs.boot_first_s)}, round trip "
-            f"{format_seconds(self.costs.round_trip_s)}, "
+            f"first worker {format_seconds(self.costs.boot_first_s)}, a batch "
+            f"{format_seconds(self.costs.batch_s)}, "
             f"{format_bytes(self.costs.bytes_per_s)}/s",
         ]
         return "\n".join([*lines, *(f"warning: {text}" for text in self.warnings)])

@@ -175,7 +175,7 @@ def estimate_stage(stage: Workload, n_threads: int, costs: Costs) -> float:
     move_s = (stage.in_bytes + stage.out_bytes) / costs.bytes_per_s
     task_s = stage.mean_s + move_s
     # Half of it before the task begins.
-    handling_s = stage.n_tasks * (costs.task_s + costs.round_trip_s)
+    handling_s = stage.n_tasks * (costs.task_s + costs.batch_s)
     return max(
         rounds_s(stage.n_tasks, min(n_threads, stage.n_tasks), task_s, stage.std_s),
         handling_s,

@@ -94,7 +94,7 @@ def list_counts() -> list[int]:
 
 def find_cluster_costs(costs: Costs) -> Costs:
     """Return what a cluster of Dask's costs on a machine."""
-    return replace(costs, round_trip_s=MESSAGES_S, task_s=TASK_S)
+    return replace(costs, batch_s=MESSAGES_S, task_s=TASK_S)
 
 
 def simulate_stage(
@@ -129,7 +129,7 @@ def simulate_stage(
         # Each that is taken together with others is sent by itself all the same.
         costs=replace(
             costs,
-            task_s=scale * costs.task_s + (scale - 1) * costs.round_trip_s,
+            task_s=scale * costs.task_s + (scale - 1) * costs.batch_s,
         ),
     )
     limits = Limits(

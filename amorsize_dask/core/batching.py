@@ -14,15 +14,15 @@ def choose_batch_size(
     n_tasks: int,
     n_workers: int,
     mean_s: float,
-    round_trip_s: float,
+    overhead_s: float,
     target_batch_s: float = float("inf"),
 ) -> int:
     """Choose how many of the tasks left one batch should have.
 
     Factoring (Hummel, Schonberg and Flynn, 1992): each round hands out half of what
     is left, ``R / (2 n)`` tasks to each of n workers, so that batches shrink to the
-    end and one slow batch can't hold it up. Bounded below by what makes a round trip
-    worth it, and above by `target_batch_s` and by an even share.
+    end and one slow batch can't hold it up. Bounded below by what makes a batch worth
+    its cost, and above by `target_batch_s` and by an even share.
 
     Parameters
     ----------
@@ -32,8 +32,8 @@ def choose_batch_size(
         Workers that share them, >= 1.
     mean_s : float
         Mean seconds of a task, >= 0; 0 means "too short to tell".
-    round_trip_s : float
-        Seconds that sending a batch and its answer cost.
+    overhead_s : float
+        Seconds that a batch costs beside its tasks.
     target_batch_s : float, optional
         Seconds that a batch should take at most.
 
@@ -49,5 +49,5 @@ def choose_batch_size(
     size = ceil(n_tasks / (2 * n_workers))
     if isfinite(target_batch_s):
         size = min(size, int(min(target_batch_s / mean_s, share)))
-    worth_it = ceil(min(round_trip_s / worth_s, share))
+    worth_it = ceil(min(overhead_s / worth_s, share))
     return max(1, min(share, max(size, worth_it)))

@@ -218,12 +218,12 @@ def _predict_processes(
     n_tasks = workload.n_tasks - n_by_workers - ceil(n_by_caller)
     if n_tasks <= 0:
         return max(caller_end_s, wait_s if n_by_workers else 0.0)
-    dispatch_s = costs.round_trip_s / choose_batch_size(
-        ceil(n_tasks), n, mean_s, costs.round_trip_s, target_batch_s
+    dispatch_s = costs.batch_s / choose_batch_size(
+        ceil(n_tasks), n, mean_s, costs.batch_s, target_batch_s
     )
     workers_end_s = (
         wait_s
-        + n * costs.round_trip_s
+        + n * costs.batch_s
         + max(
             rounds_s(n_tasks, n, task_s + dispatch_s, workload.std_s),
             n_tasks * (transfer_s + dispatch_s),

@@ -460,7 +460,7 @@ class Feeding:
         if lane is Lane.CLUSTER and cluster is not None:
             # Its round trips are longer, but others are under way meanwhile.
             return cluster.overhead_s(n_workers)
-        return costs.hand_off_s if lane is Lane.THREADS else costs.round_trip_s
+        return costs.hand_off_s if lane is Lane.THREADS else costs.batch_s
 
     def _n_movable(self, stage: Stage) -> int:
         """Return how many items one message should have, going by their bytes."""

@@ -41,7 +41,7 @@ class Costs:
     boot_next_s: float = 0.03
     #: Seconds that a worker process takes for a batch beside its tasks, reading it,
     #: measuring, answering; the caller takes as long for it.
-    round_trip_s: float = 150e-6
+    batch_s: float = 150e-6
     #: Seconds from sending a few bytes to a worker process to their return.
     echo_s: float = 150e-6
     #: Seconds to start one thread, where many are started that are at work at once.

@@ -130,7 +130,7 @@ class Calibration:
             if min(thread_start_s, hand_off_s) > 0:
                 self._note(thread_start_s=thread_start_s, hand_off_s=hand_off_s)
             if pool.n_idle:
-                self._note(round_trip_s=measure_batch_s(pool))
+                self._note(batch_s=measure_batch_s(pool))
         save_costs(self.costs)
 
     def _note(self, **measured: float) -> None:

@@ -330,7 +330,7 @@ class _SimulatedMachine:
             # The rest of a round trip is on the way.
             latency_s = max(0.0, self._cluster.round_trip_s / 2 - batch_s)
             return batch_s, latency_s, self._cluster.bytes_per_s
-        share_s = self._costs.round_trip_s / 2
+        share_s = self._costs.batch_s / 2
         return share_s, share_s, self._costs.bytes_per_s
 
     def _handling_s(self, batch: list[int]) -> float:

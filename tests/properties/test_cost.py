@@ -129,7 +129,7 @@ def test_more_tasks_never_take_less_time(
         for w in (workload, more)
     )
     costs = machine.costs
-    dispatch_s = costs.hand_off_s if lane is Lane.THREADS else costs.round_trip_s
+    dispatch_s = costs.hand_off_s if lane is Lane.THREADS else costs.batch_s
     if lane is Lane.CLUSTER and machine.cluster is not None:
         dispatch_s = machine.cluster.batch_s
     saved_s = 0.0 if lane is Lane.INLINE else n_workers * dispatch_s

@@ -219,12 +219,12 @@ def test_batches_are_probed(disk: Disk, monkeypatch: pytest.MonkeyPatch) -> None
     known = Calibration()
     known.probe(pool)
     default = Costs()
-    assert known.costs.round_trip_s == default.round_trip_s
+    assert known.costs.batch_s == default.batch_s
     assert 0 < known.costs.hand_off_s != default.hand_off_s
     assert disk.kept == known.costs
     monkeypatch.setattr(WorkerPool, "n_idle", 1)
     known.probe(pool)
-    assert known.costs.round_trip_s == 3e-4
+    assert known.costs.batch_s == 3e-4
     assert disk.kept == known.costs
 
 

@@ -73,14 +73,14 @@ def test_affinity_is_never_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_costs_given_are_the_ones_told(cache_folder: Path) -> None:
     """Costs that the caller has aren't looked for on disk."""
-    save_costs(Costs(round_trip_s=1e-3))
-    costs = Costs(round_trip_s=2e-3)
+    save_costs(Costs(batch_s=1e-3))
+    costs = Costs(batch_s=2e-3)
     assert measure_machine(costs).costs is costs
 
 
 def test_costs_are_those_on_disk(cache_folder: Path) -> None:
     """Without costs given it is what an earlier process has measured."""
-    costs = Costs(round_trip_s=1e-3, bytes_per_s=1e9)
+    costs = Costs(batch_s=1e-3, bytes_per_s=1e9)
     save_costs(costs)
     assert measure_machine().costs == costs
 

@@ -23,7 +23,7 @@ def costless(n_cores: int) -> Machine:
         host.costs,
         boot_first_s=1e-9,
         boot_next_s=1e-9,
-        round_trip_s=1e-9,
+        batch_s=1e-9,
         echo_s=1e-9,
         item_s=1e-9,
         bytes_per_s=1e15,
@@ -53,7 +53,7 @@ def test_processes_start_one_after_the_other() -> None:
     run = simulate_pool([TASK] * 4, host, 4, 1)
     costs = host.costs
     boot_s = costs.boot_first_s + 3 * costs.boot_next_s
-    most_s = boot_s + TASK.seconds + 5 * costs.round_trip_s
+    most_s = boot_s + TASK.seconds + 5 * costs.batch_s
     assert boot_s + TASK.seconds < run.makespan_s < most_s
 
 
