@@ -184,7 +184,9 @@ def test_limits_of_a_batch_system_are_kept(monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setenv("SLURM_CPUS_PER_TASK", "1")
     monkeypatch.setenv("SLURM_MEM_PER_NODE", "900")
     # What was read a moment ago is taken to hold.
-    monkeypatch.setattr(machine, "FRESH_S", 0.0)
+    for name in ("_left", "_granted"):
+        read = getattr(machine, name)._look
+        monkeypatch.setattr(machine, name, machine.Remembered(read))
     arguments = cluster_kwargs(bag(tasks.compute, [300_000] * 20))
     assert arguments["n_workers"] == arguments["threads_per_worker"] == 1
     assert arguments["memory_limit"] < 900 << 20
