@@ -176,6 +176,10 @@ class Fitting:
         if lane is Lane.PROCESSES:
             # A result is in the worker as its pickle, too, while that is written.
             own_bytes += stage.statistics.out_bytes
+        elif lane is Lane.THREADS:
+            # What each thread takes is not seen: a result is mostly made of something
+            # as large.
+            own_bytes = max(own_bytes, each_bytes)
         return own_bytes, each_bytes
 
     def _expect_bytes(self, tasks: list[int], stage: int, lane: Lane) -> float:
