@@ -83,7 +83,7 @@ class Pacing:
         slowest_s = self._left_s(slowest)
         if slowest == number or not slowest_s:
             return n_workers
-        n_useful = ceil(SPARE * self._work_s(number) / slowest_s)
+        n_useful = ceil(SPARE * self.work_s(number) / slowest_s)
         is_fed = self._there_s(slowest) >= mean_s
         # What these have been given first may be all that it waits for.
         if not is_fed and n_finished >= FIRST_ROUNDS * n_useful:
@@ -96,8 +96,8 @@ class Pacing:
         if not self._is_open or not stage.statistics.n_finished:
             return False
         others = [n for n in range(len(self._stages)) if n != number]
-        work_s = self._work_s(number)
-        work_s += sum(self._work_s(n) for n in others if self._is_inline(n))
+        work_s = self.work_s(number)
+        work_s += sum(self.work_s(n) for n in others if self._is_inline(n))
         slowest_s = max(map(self._left_s, others), default=0.0)
         is_waiting = stage.statistics.cpu_fraction < WAITING_FRACTION
         return not is_waiting and work_s <= MINOR_FRACTION * slowest_s
@@ -117,7 +117,7 @@ class Pacing:
         placement = self._stages[number].placement
         return placement is not None and placement.lane is Lane.INLINE
 
-    def _work_s(self, number: int) -> float:
+    def work_s(self, number: int) -> float:
         """Return the seconds of what is left of a stage, on one worker."""
         stage = self._stages[number]
         return (stage.n_left + stage.n_more) * stage.statistics.mean_s

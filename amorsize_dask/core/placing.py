@@ -311,8 +311,7 @@ class Placing:
         stage = self.stages[number]
         if stage.placement is None or stage.placement.predicted is None:
             return 0.0
-        work_s = (stage.n_left + stage.n_more) * stage.statistics.mean_s
-        return work_s - stage.placement.predicted.makespan_s
+        return self.pacing.work_s(number) - stage.placement.predicted.makespan_s
 
     def _count_up(self) -> dict[Lane, int]:
         n_up = {lane: self._workers.count_up(lane) for lane in Lane}
