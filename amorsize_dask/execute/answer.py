@@ -18,7 +18,7 @@ from amorsize_dask.core.outcome import Outcome
 from amorsize_dask.execute.batch import BatchResult
 from amorsize_dask.execute.failure import dump_failure
 from amorsize_dask.execute.spool import SPOOL_BYTES, Spooled, SpoolPlace, is_large
-from amorsize_dask.execute.wire import Part, count_bytes, dump, load
+from amorsize_dask.execute.wire import Buffer, Part, count_bytes, dump, load
 from amorsize_dask.measure.rss import read_peak_rss, read_rss
 
 #: Category, text, file and line of a warning.
@@ -131,7 +131,7 @@ def _dump_values(
 ) -> tuple[list[Payload], list[Part]]:
     """Pickle values, and let go of each: what is in a file is in memory already."""
     payloads: list[Payload] = []
-    small: list[Part] = []
+    small: list[bytes] = []
     large: list[Part] = []
     for i, value in enumerate(values):
         values[i] = None
@@ -142,7 +142,7 @@ def _dump_values(
             continue
         if len(parts) == 1 and len(parts[0]) < SPOOL_BYTES:
             payloads.append(len(parts[0]))
-            small += parts
+            small.append(bytes(parts[0]))
             continue
         del value
         spooled = place.write(parts) if is_large(parts) else None
@@ -165,7 +165,7 @@ class Answer:
 
 
 def read_answer(
-    report: Report, following: Sequence[Part], tasks: Sequence[int]
+    report: Report, following: Sequence[Buffer], tasks: Sequence[int]
 ) -> Answer:
     """Read the answer to a batch of these tasks."""
     answer = Answer()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import threading
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
@@ -114,8 +113,13 @@ class ItemCall:
     def _run(self, *arguments: Any) -> Any:
         if not self._is_async:
             return self._function(*arguments)
-        run = asyncio.run if self.loop is None else self.loop.run
-        return run(self._function(*arguments))
+        coroutine = self._function(*arguments)
+        if self.loop is not None:
+            return self.loop.run(coroutine)
+        # It takes workers as long as to boot, and hardly any need it.
+        import asyncio
+
+        return asyncio.run(coroutine)
 
     def _finish(self, value: Any, result: Any) -> Any:
         match self._shape:

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from amorsize_dask.execute.mapped import map_private
-from amorsize_dask.execute.wire import Part, count_bytes
+from amorsize_dask.execute.wire import Part, buffers_of, count_bytes, sizes_of
 
 #: Bytes of a payload from which on it is spooled. Smaller: creating and removing a
 #: file, some 30 µs, costs more than the pipe; larger: what goes through the pipe is
@@ -66,9 +66,7 @@ class SpoolPlace(NamedTuple):
         Spooled or None
             ``None`` if it fits nowhere; nothing is left behind then.
         """
-        sizes = tuple(
-            part.nbytes if isinstance(part, memoryview) else len(part) for part in parts
-        )
+        sizes = sizes_of(parts)
         for folder in self.folders:
             path = f"{folder}/{os.urandom(12).hex()}"
             with suppress(OSError):
@@ -150,9 +148,11 @@ def _write(path: str, parts: Sequence[Part]) -> None:
             start = -(-end // ALIGNMENT) * ALIGNMENT
             if start > end:
                 _write_all(fd, memoryview(bytes(start - end)))
-            view = memoryview(part).cast("B")
-            _write_all(fd, view)
-            end = start + len(view)
+            end = start
+            for buffer in buffers_of(part):
+                view = memoryview(buffer).cast("B")
+                _write_all(fd, view)
+                end += len(view)
     except BaseException:
         os.unlink(path)
         raise

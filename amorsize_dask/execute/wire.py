@@ -1,8 +1,9 @@
 """Values as bytes: pickle 5 with large buffers beside it, and frames to send them in.
 
 A message is a list of parts. The first is a pickle, the others are the buffers that
-it refers to, which are never copied into it. On the wire a message is a frame: how
-many parts, how long each is, and the parts.
+it refers to, which are never copied into it. Nor are large bytes: a pickle with such is
+kept in pieces. On the wire a message is a frame: how many parts, how long each is, and
+the parts.
 """
 
 from __future__ import annotations
@@ -21,12 +22,58 @@ import cloudpickle
 
 from amorsize_dask.measure.mapped_array import find_reducers
 
-#: What can be sent: anything with contiguous bytes.
-Part = bytes | bytearray | memoryview
+#: Anything with contiguous bytes.
+Buffer = bytes | bytearray | memoryview
+
+
+class Pieces:
+    """A pickle, as it is written; bytes that are large are the user's own objects.
+
+    To copy them would take several times as long as writing them to a file: into
+    memory that is new each time.
+    """
+
+    def __init__(self) -> None:
+        #: What was written before the last of the large ones.
+        self.closed: list[Buffer] = []
+        self._open = BytesIO()
+
+    def write(self, piece: Buffer) -> None:
+        """Take what a pickler has made, or what it was given."""
+        if len(piece) < PIECE_BYTES or piece[0] in _PICKLED:
+            self._open.write(piece)
+            return
+        self.closed += (self._open.getvalue(), piece)
+        self._open = BytesIO()
+
+    def finish(self) -> Part:
+        """Return all that was written."""
+        last = self._open.getvalue()
+        if not self.closed:
+            return last
+        self.closed.append(last)
+        return self
+
+    def __len__(self) -> int:
+        return sum(map(len, self.closed))
+
+    def __bytes__(self) -> bytes:
+        return b"".join(self.closed)
+
+
+#: What can be sent.
+Part = Buffer | Pieces
 
 #: Bytes below which a buffer stays inside the pickle. Smaller: lists of small arrays
 #: become thousands of parts; larger: larger buffers are copied once more.
 OUT_OF_BAND_BYTES = 8192
+
+#: Bytes of the user's that are sent from where they are. Smaller: none are, since the
+#: pickler itself copies what is below 64 KiB; larger: more is copied.
+PIECE_BYTES = 1 << 17
+
+#: What pieces of the pickler's own begin with: the opcodes PROTO and FRAME.
+_PICKLED = b"\x80\x95"
 
 COUNT = struct.Struct("<I")
 
@@ -58,12 +105,10 @@ def dump(value: Any, *, shares_files: bool = False) -> list[Part]:
     """
     _register_spawned_main()
     reducers = find_reducers() if shares_files else {}
-    by_value = partial(_dumps_by_value, _SharingPickler if reducers else _Pickler)
+    by_value = _SharingPickler if reducers else _Pickler
     if not cloudpickle.list_registry_pickle_by_value():
-        # Messages of tasks may be large, and `dumps` takes new memory for each.
-        by_name = partial(_dumps_by_name, reducers) if shares_files else pickle.dumps
         try:
-            parts = _dump_with(by_name, value)
+            parts = _dump_with(partial(_make_pickler, reducers), value)
         except Exception:
             # A lambda, a closure or a local class: cloudpickle's own error, if it
             # has one too, is the one to tell.
@@ -73,10 +118,13 @@ def dump(value: Any, *, shares_files: bool = False) -> list[Part]:
     return _dump_with(by_value, value)
 
 
-def _has_main(data: Part) -> bool:
+def _has_main(part: Part) -> bool:
     """Whether there is the name of the script in a pickle."""
-    # It is bytes, and from the end it is looked for in a third of the time.
-    return data.rfind(b"__main__") >= 0  # type: ignore[union-attr]
+    # Every other piece is the user's. From the end it is found in a third of the time.
+    return any(
+        piece.rfind(b"__main__") >= 0  # type: ignore[union-attr] # none is a view
+        for piece in buffers_of(part)[::2]
+    )
 
 
 def _register_spawned_main() -> None:
@@ -87,18 +135,13 @@ def _register_spawned_main() -> None:
         cloudpickle.register_pickle_by_value(main)
 
 
-def _dumps_by_name(reducers: dict[type, Any], value: Any, **options: Any) -> bytes:
-    with BytesIO() as file:
-        pickler = pickle.Pickler(file, **options)
+def _make_pickler(
+    reducers: dict[type, Any], file: Pieces, **options: Any
+) -> pickle.Pickler:
+    pickler = pickle.Pickler(file, **options)
+    if reducers:
         pickler.dispatch_table = {**copyreg.dispatch_table, **reducers}
-        pickler.dump(value)
-        return file.getvalue()
-
-
-def _dumps_by_value(pickler: type[_Pickler], value: Any, **options: Any) -> bytes:
-    with BytesIO() as file:
-        pickler(file, **options).dump(value)
-        return file.getvalue()
+    return pickler
 
 
 def _reduce_code(code: CodeType) -> tuple[Any, ...]:
@@ -128,7 +171,7 @@ class _SharingPickler(_Pickler):
         return _Pickler.dispatch_table.new_child(find_reducers())
 
 
-def _dump_with(dumps: Any, value: Any) -> list[Part]:
+def _dump_with(make_pickler: Any, value: Any) -> list[Part]:
     buffers: list[memoryview] = []
 
     def keep(buffer: pickle.PickleBuffer) -> bool:
@@ -138,30 +181,44 @@ def _dump_with(dumps: Any, value: Any) -> list[Part]:
         buffers.append(view)
         return False
 
-    return [dumps(value, protocol=5, buffer_callback=keep), *buffers]
+    pieces = Pieces()
+    make_pickler(pieces, protocol=5, buffer_callback=keep).dump(value)
+    return [pieces.finish(), *buffers]
 
 
-def load(parts: Sequence[Part]) -> Any:
+def load(parts: Sequence[Buffer]) -> Any:
     """Rebuild a value; arrays are writable if the parts are."""
     return pickle.loads(parts[0], buffers=parts[1:])
 
 
-def count_bytes(parts: Sequence[Part]) -> int:
-    """Return the bytes of all parts together."""
-    return sum(
+def sizes_of(parts: Sequence[Part]) -> tuple[int, ...]:
+    """Return the bytes of each part."""
+    return tuple(
         part.nbytes if isinstance(part, memoryview) else len(part) for part in parts
     )
 
 
-def frame(parts: Sequence[Part]) -> list[Part]:
+def count_bytes(parts: Sequence[Part]) -> int:
+    """Return the bytes of all parts together."""
+    return sum(sizes_of(parts))
+
+
+def buffers_of(part: Part) -> Sequence[Buffer]:
+    """Return what a part consists of."""
+    return part.closed if isinstance(part, Pieces) else (part,)
+
+
+def frame(parts: Sequence[Part]) -> list[Buffer]:
     """Return what is to be sent for a message, in order."""
-    sizes = [
-        part.nbytes if isinstance(part, memoryview) else len(part) for part in parts
-    ]
+    sizes = sizes_of(parts)
     head = struct.pack(f"<I{len(sizes)}Q", len(sizes), *sizes)
-    return [head, *(part for part, size in zip(parts, sizes, strict=True) if size)]
+    sent: list[Buffer] = [head]
+    for part, size in zip(parts, sizes, strict=True):
+        if size:
+            sent += buffers_of(part)
+    return sent
 
 
-def unpack_sizes(data: Part) -> tuple[int, ...]:
+def unpack_sizes(data: Buffer) -> tuple[int, ...]:
     """Return the sizes of the parts from the bytes that follow the count."""
     return struct.unpack(f"<{len(data) // 8}Q", data)

@@ -40,7 +40,7 @@ from amorsize_dask.execute.log_levels import follow_levels
 from amorsize_dask.execute.log_sender import LogSender
 from amorsize_dask.execute.recipe import received
 from amorsize_dask.execute.spool import Spooled, SpoolPlace, read, remove
-from amorsize_dask.execute.wire import Part, dump, load
+from amorsize_dask.execute.wire import Buffer, Part, dump, load
 from amorsize_dask.imported import when_imported
 from amorsize_dask.measure.clock import RunDelay
 from amorsize_dask.measure.rss import read_rss, reset_peak_rss, trim_rss
@@ -268,7 +268,7 @@ class Kept:
 
 def run(
     head: RunHead,
-    parts: Sequence[Part],
+    parts: Sequence[Buffer],
     delay: RunDelay,
     kept: Kept,
     channel: WorkerChannel | None = None,
@@ -310,7 +310,7 @@ def run(
 
 
 def _load_batch(
-    head: RunHead, parts: Sequence[Part]
+    head: RunHead, parts: Sequence[Buffer]
 ) -> tuple[list[Item], dict[Any, Any], float]:
     """Return tasks and values, and the seconds that those in files took."""
     if head.is_first:

@@ -19,6 +19,8 @@ from hypothesis import strategies as st
 from amorsize_dask.execute.wire import (
     COUNT,
     OUT_OF_BAND_BYTES,
+    PIECE_BYTES,
+    buffers_of,
     count_bytes,
     dump,
     frame,
@@ -32,7 +34,7 @@ N_LARGE = OUT_OF_BAND_BYTES // 8
 
 def travel(value: Any) -> Any:
     """Send a value as a pipe would: the parts arrive in memory that can be written."""
-    return load([bytearray(part) for part in dump(value)])
+    return load([bytearray(bytes(part)) for part in dump(value)])
 
 
 class OwnError(Exception):
@@ -115,6 +117,44 @@ def test_many_small_buffers_are_one_part() -> None:
     assert len(dump(arrays)) == 1
     other = travel(arrays)
     assert [array[-1] for array in other] == list(range(1000))
+
+
+def test_large_bytes_are_not_copied() -> None:
+    """A large pickle has the user's own bytes among its pieces, and arrives whole."""
+    values = [bytes(PIECE_BYTES), b"little", bytearray(b"x") * PIECE_BYTES]
+    (pickled,) = dump(values)
+    pieces = buffers_of(pickled)
+    assert any(piece is values[0] for piece in pieces)
+    assert any(piece is values[2] for piece in pieces)
+    assert len(pickled) == sum(map(len, pieces)) == len(bytes(pickled))
+    assert travel(values) == values
+
+
+@given(
+    st.lists(
+        st.tuples(st.integers(0, 3 * PIECE_BYTES), st.sampled_from([0, 0x80, 0x95])),
+        max_size=4,
+    )
+)
+@settings(max_examples=30)
+def test_bytes_of_any_size(runs: list[tuple[int, int]]) -> None:
+    """Whatever is copied and whatever isn't, it is the same afterwards."""
+    values = [bytes([byte]) * size for size, byte in runs]
+    assert travel(values) == values
+    sent = b"".join(bytes(buffer) for buffer in frame(dump(values)))
+    assert pickle.loads(sent[COUNT.size + 8 :]) == values
+
+
+def test_a_script_s_class_in_a_large_pickle(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The script's name is found in the last piece of a pickle, too."""
+    main = importlib.import_module("__main__")
+    thing = type("Thing", (), {"__module__": "__main__"})
+    monkeypatch.setattr(main, "Thing", thing, raising=False)
+    large = bytes(2 * PIECE_BYTES)
+    by_value = bytes(dump([large, thing()])[0])
+    assert len(buffers_of(dump([large, thing()])[0])) > 1
+    monkeypatch.delattr(main, "Thing")
+    assert type(pickle.loads(by_value)[1]).__name__ == "Thing"
 
 
 def test_array_twice_is_sent_once() -> None:
