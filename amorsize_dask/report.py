@@ -233,7 +233,10 @@ COST_NAMES = {
     "thread_start_s": "start a thread",
     "hand_off_s": "give it a batch",
 }
-MOVING = "move 1 GB to or from a worker process"
+MOVED = {
+    "bytes_per_s": "move 1 GB to or from a worker process",
+    "load_bytes_per_s": "copy 1 GB into memory that is new",
+}
 
 
 def tabulate_costs(costs: Costs) -> Table:
@@ -254,8 +257,8 @@ def tabulate_costs(costs: Costs) -> Table:
     table.add_column("as")
     usual = Costs()
     takes = {name: format_seconds(getattr(costs, name)) for name in COST_NAMES}
-    takes["bytes_per_s"] = format_seconds(1e9 / costs.bytes_per_s)
-    for name, text in {**COST_NAMES, "bytes_per_s": MOVING}.items():
+    takes |= {name: format_seconds(1e9 / getattr(costs, name)) for name in MOVED}
+    for name, text in {**COST_NAMES, **MOVED}.items():
         is_usual = getattr(costs, name) == getattr(usual, name)
         table.add_row(text, takes[name], "assumed" if is_usual else "measured")
     return table

@@ -51,6 +51,9 @@ class Costs:
     hand_off_s: float = 150e-6
     #: Bytes per second that pass to or from a worker, pickling included.
     bytes_per_s: float = 400e6
+    #: Bytes per second that are copied into memory that is new, as what is in a large
+    #: pickle is by whoever loads it.
+    load_bytes_per_s: float = 500e6
     #: Seconds that each task takes of the caller, and as much of the worker, to be sent
     #: and come back with others in a batch.
     task_s: float = 15e-6

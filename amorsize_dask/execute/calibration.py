@@ -27,6 +27,7 @@ from amorsize_dask.measure.costs import (
     measure_bytes_per_s,
     measure_copy_bytes_per_s,
     measure_echo_s,
+    measure_load_bytes_per_s,
     save_costs,
 )
 
@@ -163,9 +164,12 @@ class Calibration:
             worker.kill()
             return
         self._note(echo_s=echo_s)
+        load_bytes_per_s = measure_load_bytes_per_s()
         # Where bytes are so many that their number matters they take the better way.
         bytes_per_s = max(bytes_per_s, _measure_spool())
-        self.costs = replace(self.costs, bytes_per_s=bytes_per_s)
+        self.costs = replace(
+            self.costs, bytes_per_s=bytes_per_s, load_bytes_per_s=load_bytes_per_s
+        )
 
 
 def _measure_spool() -> float:

@@ -149,7 +149,10 @@ class Execution:
         start_bytes: int | None = None,
     ) -> None:
         self.store = Store(tasks)
-        self._sizing = Sizing(tasks, self.store, scheduling.budget, start_bytes)
+        load_bytes_per_s = scheduling.machine.costs.load_bytes_per_s
+        self._sizing = Sizing(
+            tasks, self.store, scheduling.budget, start_bytes, load_bytes_per_s
+        )
         self.decision_times: list[float] = []
         self.outlook_s: float | None = None
         self.n_workers: dict[Lane, int] = dict.fromkeys(Lane, 0)
@@ -184,6 +187,7 @@ class Execution:
             modules,
             int(scheduling.budget.limit_bytes),
             timeout_s,
+            load_bytes_per_s,
         )
         self.cluster: ClusterLane | None = None
         if connection is not None:

@@ -6,6 +6,7 @@ import logging
 import selectors
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
+from math import inf
 from time import perf_counter
 from typing import Any
 
@@ -35,6 +36,7 @@ from amorsize_dask.execute.spool import Spooled, SpoolPlace, is_large
 from amorsize_dask.execute.store import Store
 from amorsize_dask.execute.wire import Part, count_bytes, dump, load
 from amorsize_dask.execute.worker import RunHead
+from amorsize_dask.measure.size import count_loading_s
 
 logger = logging.getLogger(__name__)
 
@@ -84,6 +86,7 @@ class ProcessLane:
         modules: Sequence[str] = (),
         limit_bytes: int | None = None,
         timeout_s: float | None = None,
+        load_bytes_per_s: float = inf,
     ) -> None:
         self._pool = pool
         self._store = store
@@ -94,6 +97,7 @@ class ProcessLane:
         self._modules = modules
         self._n_lost_importing = 0
         self._deadlines = Deadlines(timeout_s)
+        self._load_bytes_per_s = load_bytes_per_s
         self._losses = Losses()
         self._kept_bytes = MAX_KEPT_BYTES
         if limit_bytes is not None:
@@ -324,6 +328,11 @@ class ProcessLane:
             self._fail(
                 task, load_failure(self._store.key_of(task), parts), Lane.PROCESSES
             )
+        loading_s = sum(
+            count_loading_s(value.sizes[0], self._load_bytes_per_s)
+            for value in answer.values
+            if isinstance(value, Spooled)
+        )
         # What is in files the worker has let go of already.
         made_bytes = sum(
             outcome.out_bytes or 0
@@ -337,7 +346,7 @@ class ProcessLane:
                 answer.outcomes,
                 is_partial=answer.failure is not None,
                 in_bytes=in_bytes,
-                pack_s=pack_s + (report.pack_s or 0.0),
+                pack_s=pack_s + (report.pack_s or 0.0) + loading_s,
                 grown_bytes=max(0, grown_bytes),
             )
         )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections import Counter
 from functools import cached_property
+from math import inf
 from time import perf_counter
 from typing import Any
 
@@ -60,10 +61,12 @@ class Sizing:
         store: Store,
         budget: Budget,
         start_bytes: int | None = None,
+        load_bytes_per_s: float = inf,
     ) -> None:
         self._tasks = tasks
         self._store = store
         self._budget = budget
+        self._load_bytes_per_s = load_bytes_per_s
         # Stages whose results are large, and those whose tasks were pickled.
         self._large: set[int] = set()
         self._weighed: set[int] = set()
@@ -197,7 +200,10 @@ class Sizing:
             return [Immovable(task, reason)]
         n = len(done.outcomes)
         done.in_bytes = (items.n_bytes + arguments.n_bytes) * n
-        done.pack_s = (arguments.seconds + made.seconds) * n
+        rate = self._load_bytes_per_s
+        done.pack_s = n * sum(
+            size.seconds + size.loading_s(rate) for size in (arguments, made)
+        )
         if made.is_complete:
             # Else what it takes here has to do for what it would as a pickle.
             first = done.outcomes[0]

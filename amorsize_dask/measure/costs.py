@@ -13,6 +13,7 @@ from functools import cache
 from math import isfinite
 from pathlib import Path
 from time import perf_counter
+from typing import Any
 
 import dask
 
@@ -23,7 +24,7 @@ from amorsize_dask.measure.kept_file import cache_folder, read_json, write_json
 logger = logging.getLogger(__name__)
 
 #: Version of the file's form; files of other versions are not read.
-VERSION = 5
+VERSION = 6
 
 #: Characters of a file that are read. Smaller: more costs than today's don't fit;
 #: larger: a file that is none of ours is read to its end.
@@ -35,6 +36,7 @@ MAX_CHARACTERS = 100_000
 #: milliseconds that it may take.
 N_ROUNDS = 9
 N_BULK_ROUNDS = 5
+N_NEW_ROUNDS = 3
 
 #: Bytes of the block that is echoed to measure the speed of a pipe. Smaller: the round
 #: trip, which is taken off, is most of it; larger: it takes longer than it is worth.
@@ -174,7 +176,16 @@ def measure_copy_bytes_per_s(copy: Callable[[bytes], bytes]) -> float:
     return COPY_BYTES / copy_s
 
 
-def _measure_echo(echo: Callable[[bytes], bytes], data: bytes, n_rounds: int) -> float:
+def measure_load_bytes_per_s() -> float:
+    """Return the bytes per second that are copied into memory that is new."""
+    data = memoryview(bytes(COPY_BYTES))
+    kept: list[bytes] = []
+    # What was freed would be taken again.
+    copy_s = _measure_echo(lambda found: kept.append(bytes(found)), data, N_NEW_ROUNDS)
+    return COPY_BYTES / copy_s
+
+
+def _measure_echo(echo: Callable[[Any], object], data: Any, n_rounds: int) -> float:
     seconds = []
     for _ in range(n_rounds):
         start = perf_counter()

@@ -38,6 +38,12 @@ LIMIT_BYTES = 8_000_000
 PIECE_BYTES = 66_000
 
 
+#: Bytes of a pickle from which on its values are taken to need memory that is new.
+#: Smaller: it is taken for new where freed memory is taken again; larger: what large
+#: values take is not seen.
+NEW_MEMORY_BYTES = 1 << 17
+
+
 @dataclass(frozen=True, slots=True)
 class PickledSize:
     """The size of a value as a pickle."""
@@ -50,6 +56,17 @@ class PickledSize:
     is_complete: bool
     #: Whether `pickle` can do it without cloudpickle's help, as far as it went.
     is_plain: bool = True
+    #: Bytes of buffers that are sent beside the pickle, among `n_bytes`.
+    n_beside_bytes: int = 0
+
+    def loading_s(self, load_bytes_per_s: float) -> float:
+        """Return the seconds that it takes to load it for its size alone."""
+        return count_loading_s(self.n_bytes - self.n_beside_bytes, load_bytes_per_s)
+
+
+def count_loading_s(n_bytes: int, load_bytes_per_s: float) -> float:
+    """Return the seconds that it takes to load a pickle, buffers beside it apart."""
+    return n_bytes / load_bytes_per_s if n_bytes >= NEW_MEMORY_BYTES else 0.0
 
 
 class _Full(Exception):
@@ -197,6 +214,7 @@ def measure_pickled(value: Any, limit_bytes: int = LIMIT_BYTES) -> PickledSize:
         perf_counter() - start,
         is_complete,
         is_plain,
+        counter.n_buffer_bytes,
     )
 
 

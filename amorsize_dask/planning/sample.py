@@ -381,11 +381,27 @@ class Sampling:
         n_items = size * len(outcomes)
         statistics.add(outcomes, Lane.INLINE, n_items=n_items)
         statistics.add_in_bytes(_mean(sample.in_sizes) / self.sample.n_each)
+        loading_s = self._count_loading_s()
+        if loading_s:
+            seconds = [outcome.seconds for outcome in outcomes]
+            statistics.add_packing(n_items * loading_s, sum(seconds), n_items)
         self._compare(counted)
         if self._gil:
             watched_s = sum(seconds for seconds, _ in self._gil)
             gil_fraction = sum(s * gil for s, gil in self._gil) / watched_s
             statistics.watch(gil_fraction, statistics.cpu_fraction)
+
+    def _count_loading_s(self) -> float:
+        """Return the seconds that loading large values takes, by item."""
+        rate = measure_machine().costs.load_bytes_per_s
+        return (
+            sum(
+                sum(size.loading_s(rate) for size in sizes) / len(sizes)
+                for sizes in (self.sample.in_sizes, self.sample.out_sizes)
+                if sizes
+            )
+            / self.sample.n_each
+        )
 
     def _compare(self, counted: Sequence[Outcome]) -> None:
         """See whether the seconds of calls go with the sizes of their items."""

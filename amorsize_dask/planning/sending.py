@@ -31,7 +31,7 @@ def measure_sent(value: Any) -> PickledSize:
         return size
     n_bytes = max(size.n_bytes, sizeof(value))
     seconds = size.seconds * n_bytes / size.n_bytes
-    return PickledSize(n_bytes, seconds, False, size.is_plain)
+    return PickledSize(n_bytes, seconds, False, size.is_plain, size.n_beside_bytes)
 
 
 def describe_function(func: Callable[[Any], Any]) -> tuple[int, str | None, str | None]:

@@ -129,7 +129,7 @@ def test_first_worker(disk: Disk, echoing: CallerChannel) -> None:
     default = Costs()
     assert known.costs.boot_first_s == 3.0
     assert known.costs.boot_next_s == default.boot_next_s
-    for name in ("echo_s", "bytes_per_s"):
+    for name in ("echo_s", "bytes_per_s", "load_bytes_per_s"):
         assert getattr(known.costs, name) > 0
         assert getattr(known.costs, name) != getattr(default, name)
     assert disk.kept == known.costs

@@ -35,7 +35,7 @@ def make_sizing(n_tasks: int, argument: Any = 3) -> Sizing:
         stages=["task"],
     )
     budget = Budget(GraphState(graph), 10**9, may_spill_wanted=True)
-    return Sizing(tasks, Store(tasks), budget)
+    return Sizing(tasks, Store(tasks), budget, load_bytes_per_s=1e6)
 
 
 def _run(values: Any) -> None:
@@ -56,6 +56,9 @@ def sample(sizing: Sizing, seconds: float, value: Any = None) -> BatchDone:
         (SlowToPickle(), None, 0.02),
         (3, SlowToPickle(), 0.02),
         (SlowToPickle(), SlowToPickle(), 0.04),
+        # To load them, at the speed below.
+        (3, bytes(1_000_000), 1.0),
+        (bytes(1_000_000), bytes(1_000_000), 2.0),
     ],
 )
 def test_bytes_and_seconds_of_pickling(

@@ -41,6 +41,7 @@ COSTS = Costs(
     thread_start_s=5e-5,
     hand_off_s=1e-5,
     bytes_per_s=1.5e9,
+    load_bytes_per_s=9e8,
     task_s=1.2e-5,
     item_s=1e-7,
 )

@@ -56,6 +56,24 @@ def test_size_is_that_of_what_is_sent(value: Any) -> None:
 
 
 @pytest.mark.parametrize(
+    ("value", "loading_s"),
+    [
+        (b"x" * 1_000_000, 1.0),
+        ("x" * 1_000_000, 1.0),
+        ([b"x" * 50_000] * 2, 0.0),
+        (b"x" * 100_000, 0.0),
+        (np.zeros(125_000), 0.0),
+        ((np.zeros(125_000), b"x" * 500_000), 0.5),
+    ],
+    ids=["bytes", "text", "the same twice", "little", "array", "both"],
+)
+def test_what_loading_takes(value: Any, loading_s: float) -> None:
+    """What is in a large pickle is copied, arrays beside it aren't."""
+    found = measure_pickled(value).loading_s(1e6)
+    assert found == pytest.approx(loading_s, abs=0.01)
+
+
+@pytest.mark.parametrize(
     "value", [None, True, 7, 1.5, "é", b"x" * 100_000, (1, [2, {"a": {3}}]), len, int]
 )
 def test_size_of_a_simple_value_is_exact(value: Any) -> None:

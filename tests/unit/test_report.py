@@ -83,7 +83,8 @@ def test_costs_say_whether_they_were_measured() -> None:
     rows = [line for line in text.splitlines() if line.startswith("│")]
     assert len(rows) == len(Costs.__slots__)
     assert "70 ms │ measured" in rows[0]
-    assert "500 ms │ measured" in rows[-1]
+    assert "500 ms │ measured" in rows[-2]
+    assert "2 s │ assumed" in rows[-1]
     assert text.count("assumed") == len(rows) - 2
 
 
