@@ -19,7 +19,7 @@ from amorsize_dask.core.model import Costs
 from amorsize_dask.errors import AmorsizeError
 from amorsize_dask.execute.pool import ProcessWorker, WorkerPool
 from amorsize_dask.execute.probing import measure_batch_s, measure_thread_costs
-from amorsize_dask.execute.spool import SpoolPlace, read, remove
+from amorsize_dask.execute.spool import Spooled, SpoolPlace, read, remove
 from amorsize_dask.execute.spool_folder import SpoolFolder
 from amorsize_dask.execute.wire import dump, load
 from amorsize_dask.measure.costs import (
@@ -164,25 +164,23 @@ class Calibration:
             worker.kill()
             return
         self._note(echo_s=echo_s)
-        load_bytes_per_s = measure_load_bytes_per_s()
+        folder = SpoolFolder()
+        try:
+            write = partial(_write, folder.place)
+            copied = measure_copy_bytes_per_s(lambda data: _take_out(write(data)))
+            load_bytes_per_s = measure_load_bytes_per_s(write, _take_out)
+        finally:
+            folder.close()
         # Where bytes are so many that their number matters they take the better way.
-        bytes_per_s = max(bytes_per_s, _measure_spool())
         self.costs = replace(
-            self.costs, bytes_per_s=bytes_per_s, load_bytes_per_s=load_bytes_per_s
+            self.costs,
+            bytes_per_s=max(bytes_per_s, copied),
+            load_bytes_per_s=load_bytes_per_s,
         )
 
 
-def _measure_spool() -> float:
-    """Return the bytes per second that pass through a spool file; 0 without one."""
-    folder = SpoolFolder()
-    try:
-        return measure_copy_bytes_per_s(partial(_pass_on, folder.place))
-    finally:
-        folder.close()
-
-
-def _pass_on(place: SpoolPlace, data: bytes) -> bytes:
-    """Write data and read it again, as two processes do.
+def _write(place: SpoolPlace, data: bytes) -> Spooled:
+    """Write data as one process does for another.
 
     Raises
     ------
@@ -192,6 +190,11 @@ def _pass_on(place: SpoolPlace, data: bytes) -> bytes:
     spooled = place.write([data])
     if spooled is None:
         raise OSError("no place for spool files has room")
+    return spooled
+
+
+def _take_out(spooled: Spooled) -> bytes:
+    """Read data, as the other process does."""
     (found,) = read(spooled)
     remove(spooled)
     return bytes(found)

@@ -10,6 +10,7 @@ import os
 import platform
 import stat
 import subprocess
+import sys
 import threading
 from collections.abc import Callable
 from dataclasses import asdict
@@ -29,6 +30,7 @@ from amorsize_dask.measure.costs import (
     measure_bytes_per_s,
     measure_copy_bytes_per_s,
     measure_echo_s,
+    measure_load_bytes_per_s,
     save_costs,
 )
 
@@ -306,3 +308,17 @@ def test_copies_that_fail_have_no_speed() -> None:
 
     assert measure_copy_bytes_per_s(copy) == 0
     assert measure_copy_bytes_per_s(bytes) > 0
+    assert measure_load_bytes_per_s(copy, copy) > 0
+
+
+def test_what_is_loaded_is_kept() -> None:
+    """Else the next round would have its memory; the quickest round counts."""
+    loaded: list[bytes] = []
+
+    def load(data: bytes) -> bytes:
+        assert all(sys.getrefcount(found) > 2 for found in loaded)
+        loaded.append(bytes(bytearray(data)))
+        return loaded[-1]
+
+    assert measure_load_bytes_per_s(bytes, load) > 0
+    assert len(loaded) > 1
