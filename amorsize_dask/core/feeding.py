@@ -21,7 +21,7 @@ from amorsize_dask.core.model import CALLER_LANES, Lane, Limits, Machine
 from amorsize_dask.core.placement import count_slots
 from amorsize_dask.core.placing import Placing
 from amorsize_dask.core.stage import Stage
-from amorsize_dask.core.statistics import SHARED_S
+from amorsize_dask.core.statistics import SHARED_S, WAITING_FRACTION
 from amorsize_dask.core.workers import MAX_DEPTH, MOST_DEPTH, Workers
 
 #: Seconds of work that the caller takes at once. Smaller: a hand-over every few tasks;
@@ -84,6 +84,11 @@ PATIENCE_FRACTION = 0.25
 #: its first item is through. Smaller: one that imports something starts workers that no
 #: one needs; larger: the other cores idle until more items have come.
 AHEAD_BOOTS = 5
+
+#: Times as large as in earlier runs that results may be for all that wait to begin at
+#: once. Smaller: more memory may be taken than is allowed, where data has become
+#: another; larger: where memory is short a round of waiting is lost.
+LARGER = 100
 
 #: Threads that are started before those that are up get work. Smaller: more rounds of
 #: the loop; larger: the first ones wait until the last one has been started.
@@ -272,17 +277,18 @@ class Feeding:
     def _boot_ahead(self) -> None:
         """Start processes for a stage that is going to need them, of an open graph.
 
-        Its first item tells, if there are many like it: until more of them come, cores
-        have nothing to do.
+        Its first item tells, or earlier runs do, if there are many like it: until more
+        of them come, cores have nothing to do.
         """
         lane = Lane.PROCESSES
         if self._workers.count(lane) or self._n_warm or lane in self.unstartable:
             return
-        worth_s = AHEAD_BOOTS * self._machine.costs.boot_first_s
         for number, stage in enumerate(self._placing.stages):
             placement = stage.placement
             if placement is None or placement.lane is not lane:
                 continue
+            n_boots = 1 if stage.statistics.is_recalled else AHEAD_BOOTS
+            worth_s = n_boots * self._machine.costs.boot_first_s
             if self._placing.saved_s(number) >= worth_s:
                 numbers = self._workers.add(lane, placement.n_workers)
                 self._actions.append(StartWorkers(lane, numbers))
@@ -360,12 +366,24 @@ class Feeding:
         n_most = placement.n_most
         recalled = self._placing.stages[number].statistics.recalled
         if recalled is not None and not isinstance(recalled, Sampled):
-            # Results may be larger than those of earlier runs.
-            n_most = min(n_most, n_slots)
+            n_most = min(n_most, max(n_slots, self._count_trusted(number)))
         if number in self._workers[worker].stages:
             # If there are too many, they get less work until there aren't.
             return n_on <= n_most
         return n_on < n_most
+
+    def _count_trusted(self, number: int) -> int:
+        """Return how many tasks may be begun on the word of earlier runs alone.
+
+        Results may be larger than theirs: no more than there are cores. Of an open
+        graph whatever waits is waited for at once, if there is room for much larger
+        ones: nothing else can be done before some are there.
+        """
+        stage = self._placing.stages[number]
+        waits = stage.statistics.cpu_fraction < WAITING_FRACTION
+        if not self._graph.graph.is_open or not waits:
+            return 0
+        return self._fitting.count_fitting(number, Lane.THREADS, LARGER)
 
     def _count_ahead(self) -> int:
         """Return how many batches a worker may have.
@@ -420,6 +438,7 @@ class Feeding:
         if self._graph.graph.is_open and self._placing.has_unplaced:
             # Its stages can't begin, or be placed, until this has results.
             target_s = 0.0
+        target_s = min(target_s, self._placing.pacing.most_batch_s(number))
         n = self._cap(
             choose_batch_size(
                 self._graph.n_items_ready[number],

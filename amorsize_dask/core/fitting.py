@@ -108,6 +108,12 @@ class Fitting:
         self._refuse_oversized(number, actions)
         return least
 
+    def count_fitting(self, number: int, lane: Lane, times: float) -> int:
+        """Return how many items fit if each takes so many times what is known."""
+        own_bytes, each_bytes = self._bytes_of(number, lane)
+        item_bytes = max(1.0, own_bytes + each_bytes)
+        return int(max(0.0, self._budget.room_bytes) / (times * item_bytes))
+
     def _fit_on_cluster(self, number: int, n: int) -> int:
         """Return how many items' results the cluster's workers have room for.
 

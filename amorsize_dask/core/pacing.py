@@ -13,7 +13,7 @@ So it only holds while the slower stage is seen to have something to do.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from math import ceil
+from math import ceil, inf
 
 from amorsize_dask.core.model import Lane
 from amorsize_dask.core.stage import Stage
@@ -93,7 +93,7 @@ class Pacing:
     def is_minor(self, number: int) -> bool:
         """Whether the caller can do a stage beside feeding others that take longer."""
         stage = self._stages[number]
-        if not self._is_open or not stage.statistics.n_finished:
+        if not self._is_open or not self._is_known(number):
             return False
         others = [n for n in range(len(self._stages)) if n != number]
         work_s = self.work_s(number)
@@ -109,9 +109,18 @@ class Pacing:
         later = range(number + 1, len(self._stages))
         return AHEAD_FRACTION * max(map(self._there_s, later), default=0.0)
 
+    def most_batch_s(self, number: int) -> float:
+        """Return the seconds after which a slower stage misses what a batch brings."""
+        later = range(number + 1, len(self._stages))
+        slowest_s = max(map(self._left_s, later), default=0.0)
+        if not self._is_open or slowest_s <= self._left_s(number):
+            return inf
+        return self.least_batch_s(number)
+
     def _is_known(self, number: int) -> bool:
-        """Whether an item is through a stage."""
-        return self._stages[number].statistics.n_finished > 0
+        """Whether an item is through a stage, if only in an earlier run."""
+        statistics = self._stages[number].statistics
+        return statistics.n_finished > 0 or statistics.is_recalled
 
     def _is_inline(self, number: int) -> bool:
         placement = self._stages[number].placement
@@ -133,6 +142,6 @@ class Pacing:
 
     def _seconds(self, number: int, n_items: int) -> float:
         stage = self._stages[number]
-        if stage.placement is None or not stage.statistics.n_finished:
+        if stage.placement is None or not self._is_known(number):
             return 0.0
         return n_items * stage.statistics.mean_s / stage.placement.n_workers

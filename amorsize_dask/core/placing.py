@@ -352,20 +352,36 @@ class Placing:
         elif stage.placement is None or stage.statistics.n_finished >= stage.next_look:
             self.place(number)
 
-    def expect(self, number: int, n: int) -> None:
-        """Take note that a stage has got more tasks."""
-        stage = self.stages[number]
-        was_done = not stage.n_left
-        stage.n_left += n
-        if not was_done:
-            return
-        placement = stage.placement
-        if placement is not None and placement.lane in self.lanes_of(number):
-            self.placed[placement.lane].add(number)
-            return
-        stage.placement = None
-        self.unplaced.add(number)
-        self.place(number)
+    def expect(self, n_tasks: Mapping[int, int]) -> None:
+        """Take note that stages have got more tasks, so many each."""
+        begun = [number for number in n_tasks if not self.stages[number].n_left]
+        for number, n in n_tasks.items():
+            self.stages[number].n_left += n
+        self._place_recalled()
+        for number in begun:
+            stage = self.stages[number]
+            placement = stage.placement
+            if placement is not None and placement.lane in self.lanes_of(number):
+                self.placed[placement.lane].add(number)
+                continue
+            stage.placement = None
+            self.unplaced.add(number)
+            self.place(number)
+
+    def _place_recalled(self) -> None:
+        """Place what is known from earlier runs, also before it has tasks.
+
+        Those that take longest come first: how much of the others is of use is for
+        them to say.
+        """
+        known = [
+            number
+            for number in self.unplaced
+            if self.stages[number].statistics.is_recalled
+            and self.stages[number].n_left + self.stages[number].n_more
+        ]
+        for number in sorted(known, key=self.pacing.work_s, reverse=True):
+            self.place(number)
 
     def expect_rest(self) -> None:
         """Take note that a task is left that only puts its parts together."""
@@ -438,11 +454,11 @@ class Placing:
         stage, statistics = self.stages[number], self.stages[number].statistics
         recalled = statistics.recalled
         # What was little is believed to be so again if there is no more of it.
-        is_same = recalled is not None and recalled.n_items == stage.n_left
+        n_tasks = stage.n_left + stage.n_more
+        is_same = recalled is not None and recalled.n_items == n_tasks
         if stage.placement is not None or not (statistics.n_finished or is_same):
             return False
         mean_s = statistics.mean_s
-        n_tasks = stage.n_left + stage.n_more
         most_s = LITTLE_S if statistics.n_finished else LITTLE_KNOWN_S
         if n_tasks * mean_s >= most_s:
             return False
@@ -451,7 +467,10 @@ class Placing:
     def _keep_little(self, number: int) -> Placement:
         stage = self.stages[number]
         stage.is_little = True
-        seconds = stage.n_left * stage.statistics.mean_s
+        seconds = self.pacing.work_s(number)
+        reason = f"{format_seconds(seconds)} in all is too little to share out"
+        if stage.statistics.is_recalled:
+            reason = f"by earlier runs, {reason}"
         return Placement(
             lane=Lane.INLINE,
             n_workers=1,
@@ -462,7 +481,7 @@ class Placing:
                 makespan_s=seconds,
                 peak_bytes=stage.statistics.peak_bytes,
             ),
-            reason=f"{format_seconds(seconds)} in all is too little to share out",
+            reason=reason,
         )
 
     def _count_company(self, number: int) -> int:

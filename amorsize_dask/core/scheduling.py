@@ -293,8 +293,7 @@ class Scheduling:
             self.stages[number].n_more = n
         for dependencies, number in event.tasks:
             self._graph.add(dependencies, number)
-        for number, n in Counter(number for _, number in event.tasks).items():
-            self._placing.expect(number, n)
+        self._placing.expect(Counter(number for _, number in event.tasks))
 
     def _finish_batch(self, event: BatchDone) -> None:
         n_threads = self._workers.count_busy(Lane.THREADS)

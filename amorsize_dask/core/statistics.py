@@ -67,6 +67,7 @@ class StageStatistics:
         "_cpu_s",
         "_crew_cpu_s",
         "_crew_s",
+        "_crew_variance",
         "_crowded_s",
         "_glimpse_cpu_fraction",
         "_glimpse_crowded_s",
@@ -138,8 +139,9 @@ class StageStatistics:
         self._sharing_s, self._sharing_items, self._sharing_n = 0.0, 0, 0
         self._shared_s = self._shared_n = 0.0
         self._is_hindered = False
-        # The means of all of these, and of what they compute.
+        # The means of all of these, their variance, and the mean of what they compute.
         self._crew_s, self._crew_cpu_s, self._n_items_crew = 0.0, 0.0, 0
+        self._crew_variance = 0.0
         self._in_bytes = 0.0
         # Mean seconds of pickling, and of those items for which it is known.
         self._pack_s = self._packed_s = 0.0
@@ -300,7 +302,12 @@ class StageStatistics:
             weight = _weigh(n_items, self._n_items_crew)
             crew_s = sum(seconds for seconds, _ in known) / n_known
             crew_cpu_s = sum(cpu_s for _, cpu_s in known) / n_known
-            self._crew_s += weight * (crew_s - self._crew_s)
+            size, delta = n_items / len(outcomes), crew_s - self._crew_s
+            within = sum((seconds - size * crew_s) ** 2 for seconds, _ in known)
+            self._crew_variance = (1 - weight) * (
+                self._crew_variance + weight * size * delta**2
+            ) + weight * within / n_known
+            self._crew_s += weight * delta
             self._crew_cpu_s += weight * (crew_cpu_s - self._crew_cpu_s)
 
     def add_shared(
@@ -421,10 +428,14 @@ class StageStatistics:
             return None
         workload = self.workload(0)
         mean_s = max(0.0, self._mean_s - max(self._crowded_s, self._overrated_s))
+        std_s = workload.std_s
+        if self.n_counted == 1 and self._n_items_crew > 1:
+            # Better than a guess.
+            std_s = self._crew_variance**0.5
         return Experience(
             n_items=n_items,
             mean_s=mean_s,
-            std_s=workload.std_s,
+            std_s=std_s,
             cpu_fraction=workload.cpu_fraction,
             gil_fraction=None if self.gil_fraction is None else workload.gil_fraction,
             in_bytes=self._in_bytes,
@@ -447,11 +458,13 @@ class StageStatistics:
         compute is kept: the code is the same.
         """
         self._recalled = None
-        found = [out.cpu_s if lane is Lane.THREADS else out.seconds for out in outcomes]
+        # There seconds contain the waiting for the GIL, which is little beside other
+        # waiting; and what the first one computes, as it connects, is much then.
+        by_cpu = lane is Lane.THREADS and recalled.cpu_fraction >= WAITING_FRACTION
+        found = [out.cpu_s if by_cpu else out.seconds for out in outcomes]
         measured = [seconds for seconds in found if seconds is not None]
         expected_s = recalled.mean_s
-        if lane is Lane.THREADS:
-            # Their seconds contain the waiting for the GIL.
+        if by_cpu:
             expected_s *= recalled.cpu_fraction
         if measured:
             found_s = sum(measured) / len(measured) * len(outcomes) / n_items
@@ -465,6 +478,7 @@ class StageStatistics:
         self._is_remembered = False
         self._mean_s = self._variance = self._cpu_s = 0.0
         self._crew_s, self._crew_cpu_s, self._n_items_crew = 0.0, 0.0, 0
+        self._crew_variance = 0.0
         self.n_counted = self._n_items_counted = self._n_items_cpu = 0
 
     def restart(self, seconds: float, cpu_s: float) -> None:
@@ -477,6 +491,7 @@ class StageStatistics:
         self.gil_fraction = None
         self._shared_s = 0.0
         self._crew_s, self._crew_cpu_s, self._n_items_crew = 0.0, 0.0, 0
+        self._crew_variance = 0.0
         self._is_hindered = False
         self.held_bytes = self._pickled_bytes = self._pickled_held_bytes = 0.0
         self._n_items_sized = self._n_items_pickled = 0

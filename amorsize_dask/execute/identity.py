@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from amorsize_dask.execute.fused import find_leaves
@@ -75,6 +75,27 @@ def fingerprint_calls(
     """
     own = _join(functions)
     return digest((own, sorted(set(filter(None, map(_join, needed)))))) if own else None
+
+
+def fingerprint_items(stages: Sequence[tuple[Iterable[Any], str]]) -> list[str]:
+    """Return fingerprints of stages that items go through one after the other.
+
+    A stage is known by what it calls, and by what the stages before it call.
+
+    Parameters
+    ----------
+    stages : sequence of (iterable of callable, str)
+        What each calls, and in which way.
+
+    Returns
+    -------
+    list of str
+        In the order of the stages. Empty if there are too many of them.
+    """
+    if len(stages) > MAX_STAGES:
+        return []
+    own = [(_join(functions), way) for functions, way in stages]
+    return [digest(("items", own[: number + 1])) for number in range(len(own))]
 
 
 def find_lone_stages(tasks: TaskGraph, firsts: Mapping[int, int]) -> frozenset[int]:

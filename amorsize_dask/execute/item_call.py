@@ -65,6 +65,13 @@ class ItemCall:
         How often an item is tried again that has raised an exception.
     skips : bool, optional
         Whether an exception is returned as `Skipped` after that instead of raised.
+
+    Attributes
+    ----------
+    name : str
+        As given.
+    shape : Shape
+        As given.
     """
 
     def __init__(
@@ -77,9 +84,9 @@ class ItemCall:
         n_retries: int = 0,
         skips: bool = False,
     ) -> None:
-        self._name = name
+        self.name = name
         self._function = function
-        self._shape = shape
+        self.shape = shape
         self._set_up = set_up
         self._n_retries = n_retries
         self._skips = skips
@@ -87,6 +94,13 @@ class ItemCall:
         #: Where its coroutines run in this process; elsewhere each has its own.
         self.loop: Loop | None = None
         self._prepared = threading.local()
+
+    @property
+    def functions(self) -> tuple[Callable[..., Any], ...]:
+        """What it calls: its function, and what that gets its second argument from."""
+        if self._set_up is None:
+            return (self._function,)
+        return self._function, self._set_up
 
     def __getstate__(self) -> dict[str, Any]:
         state = self.__dict__.copy()
@@ -122,7 +136,7 @@ class ItemCall:
         return asyncio.run(coroutine)
 
     def _finish(self, value: Any, result: Any) -> Any:
-        match self._shape:
+        match self.shape:
             case Shape.FILTER:
                 return value if result else Mark.DROPPED
             case Shape.FLATTEN:
@@ -130,7 +144,7 @@ class ItemCall:
             case Shape.BATCH:
                 results = list(result)
                 if len(results) != len(value):
-                    raise BatchLengthError(self._name, len(value), len(results))
+                    raise BatchLengthError(self.name, len(value), len(results))
                 return results
         return result
 

@@ -12,7 +12,7 @@ their paths, or as they come.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from time import perf_counter
 from typing import Any, NamedTuple
@@ -39,6 +39,11 @@ MIN_EXPECTED = 100
 #: later. Smaller: more turns of the loop; larger: what has ended waits for them.
 FIRST_INTAKE = 16
 INTAKE = 64
+
+#: Items for which counts what is thought beforehand of how many come of one. Smaller:
+#: the first ones speak for all; larger: where it is another one it takes longer to be
+#: seen.
+PRIOR_ITEMS = 10
 
 Path = tuple[int, ...]
 
@@ -98,6 +103,10 @@ class Flow:
         Most items of the source that are on their way at a time.
     most_tasks : int
         Tasks after which no more items are taken in.
+    n_seen : int
+        Items of the source that earlier parts of the run have taken in.
+    n_recalled : mapping of int to int
+        Tasks that stages had in an earlier run, as far as that is known.
     """
 
     def __init__(
@@ -112,6 +121,7 @@ class Flow:
         is_ordered: bool,
         max_items: int,
         most_tasks: int,
+        n_recalled: Mapping[int, int],
     ) -> None:
         n_stages = len(calls)
         #: Items that each stage has been given, and that have come out of it.
@@ -130,6 +140,10 @@ class Flow:
         self._is_ordered = is_ordered
         self._max_items = max_items
         self._most_tasks = most_tasks
+        # Items that stages had then.
+        self._n_recalled = {
+            stage: n * max(1, batch_sizes[stage]) for stage, n in n_recalled.items()
+        }
         self._recipes: dict[tuple[int, tuple[bool, ...]], Recipe] = {}
         self._items: dict[int, Item] = {}
         # The paths of each task's items, and when it was added.
@@ -376,15 +390,33 @@ class Flow:
 
     def _expect(self) -> dict[int, int]:
         """Return how many tasks each stage will have beside those that there are."""
-        if not self._takes_in:
-            n_to_come = 0
-        elif self._reader.n_left is None:
-            n_to_come = max(MIN_EXPECTED, self.n_seen)
-        else:
-            n_to_come = self._reader.n_left
+        n_to_come: float = self._count_to_come()
         expected = {}
         for stage, n_tasks in enumerate(self._n_tasks):
             size = max(1, self._batch_sizes[stage])
-            expected[stage] = n_to_come // size
-            n_to_come += n_tasks * size
+            expected[stage] = int(n_to_come) // size
+            n_to_come = (n_to_come + n_tasks * size) * self._share(stage)
         return expected
+
+    def _count_to_come(self) -> int:
+        """Return how many items of the source are expected beside those seen."""
+        if not self._takes_in:
+            return 0
+        if self._reader.n_left is not None:
+            return self._reader.n_left
+        # As many as there were, unless there are more.
+        n_left = self._n_recalled.get(0, 0) - self.n_seen
+        return n_left if n_left > 0 else max(MIN_EXPECTED, self.n_seen)
+
+    def _share(self, stage: int) -> float:
+        """Return how many items come of one, as far as it has been seen."""
+        shape = self._shapes[stage]
+        if shape not in (Shape.FILTER, Shape.FLATTEN):
+            return 1.0
+        known, share = self._n_recalled, 1.0
+        if stage in known and stage + 1 in known:
+            share = known[stage + 1] / known[stage]
+            if shape is Shape.FILTER:
+                share = min(1.0, share)
+        n_through = self.n_in[stage] - self._n_tasks[stage]
+        return (share * PRIOR_ITEMS + self.n_out[stage]) / (PRIOR_ITEMS + n_through)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterable
 from contextlib import ExitStack, closing
+from dataclasses import replace
+from functools import partial
 from time import perf_counter
 from typing import Any
 
@@ -16,6 +18,7 @@ from amorsize_dask.errors import ArgumentError
 from amorsize_dask.execute.delivery import closed_at_exit
 from amorsize_dask.execute.event_loop import EventLoop
 from amorsize_dask.execute.graph import TaskGraph
+from amorsize_dask.execute.recollection import Recollection, recollect_items
 from amorsize_dask.lowering.partitions import is_bag
 from amorsize_dask.pipeline.flow import Flow, SkippedItem
 from amorsize_dask.pipeline.reader import SequenceReader, ThreadReader, open_reader
@@ -124,8 +127,12 @@ class Pipeline:
 
     def _run(self, source: Iterable[Any]) -> Generator[Any, None, None]:
         calls = [stage.make_call() for stage in self.stages]
+        sizes = [stage.batch or 0 for stage in self.stages]
         progress = self._progress = _Progress(self.stages)
+        recollection = recollect_items(calls, sizes)
+        recalled = recollection.experiences
         with ExitStack() as stack:
+            stack.push(partial(_learn_if_left, recollection, progress))
             reader = stack.enter_context(closing(open_reader(source)))
             loop = stack.enter_context(closing(EventLoop()))
             for call in calls:
@@ -134,7 +141,7 @@ class Pipeline:
                 tasks = _open_graph(self.stages)
                 flow = Flow(
                     calls,
-                    [stage.batch or 0 for stage in self.stages],
+                    sizes,
                     [stage.shape for stage in self.stages],
                     reader,
                     tasks,
@@ -142,8 +149,10 @@ class Pipeline:
                     is_ordered=self._is_ordered,
                     max_items=self._max_items,
                     most_tasks=MAX_TASKS,
+                    n_recalled={n: seen.n_items for n, seen in recalled.items()},
                 )
-                with self._scheduler.open_run(tasks, progress.known()) as execution:
+                known = {**recalled, **progress.known()}
+                with self._scheduler.open_run(tasks, known) as execution:
                     progress.begin(flow, execution.scheduling)
                     with closing(execution.stream(flow)) as results:
                         for result in results:
@@ -153,6 +162,7 @@ class Pipeline:
                 if reader.is_exhausted:
                     break
             progress.end()
+            recollection.learn(progress.known(), progress.seconds)
             _raise_error_of(reader)
 
 
@@ -173,13 +183,15 @@ class _Progress:
 
     def known(self) -> dict[int, Experience]:
         """Return what the parts so far have shown of the stages."""
-        if not self._parts:
-            return {}
-        found = {
-            number: state.statistics.experience()
-            for number, state in enumerate(self._parts[-1][1])
-        }
-        return {number: seen for number, seen in found.items() if seen is not None}
+        known: dict[int, Experience] = {}
+        for _, states in self._parts:
+            for number, state in enumerate(states):
+                seen = state.statistics.experience()
+                if seen is not None:
+                    before = known.get(number)
+                    n_items = seen.n_items + (0 if before is None else before.n_items)
+                    known[number] = replace(seen, n_items=n_items)
+        return known
 
     def begin(self, flow: Flow, scheduling: Scheduling) -> None:
         """Begin with a part of the run."""
@@ -189,11 +201,15 @@ class _Progress:
         """Take note of the end of the run."""
         self._seconds = perf_counter() - self._start
 
+    @property
+    def seconds(self) -> float:
+        """Seconds since the start, or from the start to the end."""
+        seconds = self._seconds
+        return perf_counter() - self._start if seconds is None else seconds
+
     def report(self) -> PipelineReport:
         """Return what has been done so far."""
-        seconds = self._seconds
-        if seconds is None:
-            seconds = perf_counter() - self._start
+        seconds = self.seconds
         skipped: list[SkippedItem] = []
         for flow, _ in self._parts:
             skipped += flow.skipped
@@ -277,6 +293,17 @@ def _open_graph(stages: tuple[Stage, ...]) -> TaskGraph:
         aliases={},
         stages=_name(stages),
     )
+
+
+def _learn_if_left(
+    recollection: Recollection,
+    progress: _Progress,
+    kind: type[BaseException] | None,
+    *_: object,
+) -> None:
+    """Keep what a run has shown that its user has left before its end."""
+    if kind is not None and issubclass(kind, GeneratorExit):
+        recollection.learn(progress.known(), progress.seconds, is_whole=False)
 
 
 def _raise_error_of(reader: SequenceReader | ThreadReader) -> None:

@@ -31,6 +31,29 @@ def spin(x: int) -> int:
     return x
 
 
+def wait_for(seconds: float) -> float:
+    time.sleep(seconds)
+    return seconds
+
+
+def spin_for(seconds: float) -> float:
+    """Take so long of the GIL."""
+    end = time.perf_counter() + seconds
+    while time.perf_counter() < end:
+        pass
+    return seconds
+
+
+class Adder:
+    """Adds a number to each item."""
+
+    def __init__(self, number: float) -> None:
+        self._number = number
+
+    def __call__(self, item: float) -> float:
+        return item + self._number
+
+
 async def nap_together(x: int) -> tuple[int, int]:
     """Return the thread that it ran in, too."""
     await asyncio.sleep(0.01)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from choices import Choices, choices
 from hypothesis import given, settings
 from test_scheduling import FakeEdge
@@ -9,6 +11,7 @@ from test_scheduling import FakeEdge
 from amorsize_dask.core.events import (
     CALLER,
     SIDE,
+    Action,
     Added,
     BatchDone,
     Drop,
@@ -18,6 +21,7 @@ from amorsize_dask.core.events import (
     Taken,
     WorkerReady,
 )
+from amorsize_dask.core.experience import Experience
 from amorsize_dask.core.graph import Graph
 from amorsize_dask.core.model import Lane, Limits, Machine
 from amorsize_dask.core.outcome import Outcome
@@ -119,6 +123,92 @@ def test_a_value_stays_until_the_user_and_all_tasks_have_had_it() -> None:
     assert core.handle(done(1)) == [Drop([0])]
     assert core.handle(Taken(1)) == [Drop([1])]
     assert core.handle(Added([((), 0)], {})) == [Run(CALLER, [2])]
+
+
+#: What earlier runs have shown of a stage that waits, and of one that computes.
+WAITING = Experience(
+    n_items=1000,
+    mean_s=0.02,
+    std_s=0.001,
+    cpu_fraction=0.01,
+    gil_fraction=0.0,
+    out_bytes=1e4,
+)
+COMPUTING = replace(WAITING, mean_s=0.0025, cpu_fraction=1.0, gil_fraction=1.0)
+
+
+def begin_recalled(
+    n_more: int, *recalled: Experience, limits: Limits | None = None
+) -> tuple[Scheduling, list[Action]]:
+    """Begin with 16 items and more to come; return what is done before any is there."""
+    graph = Graph(
+        dependencies=[],
+        stage_of=[],
+        n_stages=len(recalled),
+        wanted=frozenset(),
+        is_open=True,
+    )
+    core = Scheduling(
+        graph,
+        machine(),
+        limits or Limits(),
+        is_streamed=True,
+        recalled=dict(enumerate(recalled)),
+    )
+    more = {number: n_more + 16 * bool(number) for number in range(len(recalled))}
+    actions = core.handle(Added([((), 0)] * 16, more))
+    ready = [
+        WorkerReady(worker)
+        for action in actions
+        if isinstance(action, StartWorkers) and action.lane is Lane.THREADS
+        for worker in action.workers
+    ]
+    actions += core.handle(*ready) if ready else []
+    core.validate()
+    return core, actions
+
+
+def started(actions: list[Action]) -> dict[Lane, int]:
+    """Return how many workers were started, by lane."""
+    found = [action for action in actions if isinstance(action, StartWorkers)]
+    return {action.lane: len(action.workers) for action in found}
+
+
+def test_what_is_known_is_placed_and_booted_for_at_once() -> None:
+    """Stages that have no tasks yet as well; the first items are waited for together.
+
+    The second stage needs an item each 1.25 ms, so 16 threads have to wait for them,
+    and half as many again; but 16 tasks are all that there are.
+    """
+    core, actions = begin_recalled(984, WAITING, COMPUTING)
+    assert started(actions) == {Lane.PROCESSES: 2, Lane.THREADS: 16}
+    runs = [action for action in actions if isinstance(action, Run)]
+    assert [(run.worker > SIDE, len(run.tasks)) for run in runs] == [(True, 1)] * 16
+    lanes = {d.stage: d.placement.lane for d in core.decisions}
+    assert lanes == {0: Lane.THREADS, 1: Lane.PROCESSES}
+    assert all("by earlier runs" in d.placement.reason for d in core.decisions)
+
+
+def test_nothing_is_booted_for_few_items_that_are_to_come() -> None:
+    """However many there were in the earlier run."""
+    _, actions = begin_recalled(20, WAITING, COMPUTING)
+    assert set(started(actions)) == {Lane.THREADS}
+
+
+def test_little_beside_what_is_known_to_be_slow_stays_in_the_caller() -> None:
+    """It is placed after the slow stage, which has nothing to do yet."""
+    little = replace(COMPUTING, mean_s=0.0003)
+    core, _ = begin_recalled(984, WAITING, little, COMPUTING)
+    (decision,) = [d for d in core.decisions if d.stage == 1]
+    assert decision.placement.lane is INLINE
+
+
+def test_results_may_be_much_larger_than_those_that_were_waited_for() -> None:
+    """Where there is no room for that no more are begun than there are cores."""
+    large = replace(WAITING, out_bytes=1e6)
+    limits = Limits(memory_limit_bytes=10**8)
+    _, actions = begin_recalled(984, large, COMPUTING, limits=limits)
+    assert len([action for action in actions if isinstance(action, Run)]) == 2
 
 
 def thread_batches(n_stages: int) -> list[int]:

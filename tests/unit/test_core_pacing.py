@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from math import inf
+
 import pytest
 
 from amorsize_dask.core.model import Lane, Placement
 from amorsize_dask.core.outcome import Outcome
 from amorsize_dask.core.pacing import FIRST_WORKERS, SPARE, Pacing
 from amorsize_dask.core.stage import Stage
+from amorsize_dask.core.statistics import StageStatistics
 
 INLINE, THREADS, PROCESSES, _ = Lane
 
@@ -72,6 +76,20 @@ def test_few_workers_until_the_later_stages_are_known() -> None:
     assert pacing.count_useful(0, 100) == FIRST_WORKERS
 
 
+def test_earlier_runs_tell_what_later_stages_have_a_use_for() -> None:
+    """Then nothing need be through, as long as it is what it was."""
+    load, parse = make_load(), make_parse(n_left=0)
+    seen = parse.statistics.experience()
+    assert seen is not None
+    for stage in (load, parse):
+        stage.statistics = StageStatistics()
+    load.statistics.recall(replace(seen, mean_s=0.02, cpu_fraction=0.0))
+    parse.statistics.recall(seen)
+    pacing = Pacing([load, parse], is_open=True)
+    assert pacing.count_useful(0, 100) == 10 * SPARE
+    assert not pacing.is_minor(1)
+
+
 def test_what_waits_for_long_is_begun_at_once() -> None:
     """Starting a hundred threads takes little of a second."""
     load = make_stage(THREADS, 100, 1.0, 0.001, n_left=100, n_more=0)
@@ -106,6 +124,20 @@ def test_batches_are_long_while_later_stages_have_enough() -> None:
     pacing = Pacing([make_load(), make_parse()], is_open=True)
     assert pacing.least_batch_s(0) == pytest.approx(0.1)
     assert pacing.least_batch_s(1) == 0
+
+
+def test_batches_are_short_while_a_slower_stage_has_nothing_to_do() -> None:
+    """It waits for the first item of each, and misses it the sooner the less it has."""
+    pacing = Pacing([make_load(), make_parse(n_left=10)], is_open=True)
+    assert pacing.most_batch_s(0) == pytest.approx(0.01)
+    assert pacing.most_batch_s(1) == inf
+
+
+def test_what_is_slowest_may_have_long_batches() -> None:
+    """No later stage would be done any sooner."""
+    load = make_stage(THREADS, 1, 0.02, 0.0001, n_left=1000)
+    assert Pacing([load, make_parse()], is_open=True).most_batch_s(0) == inf
+    assert Pacing([make_load(), make_parse()], is_open=False).most_batch_s(0) == inf
 
 
 def test_little_beside_the_slowest_stage_is_minor() -> None:

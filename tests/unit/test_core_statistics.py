@@ -327,6 +327,35 @@ def test_threads_are_judged_by_what_they_compute(cpu_s: float, is_kept: bool) ->
     assert statistics.mean_s == pytest.approx(0.1 if is_kept else 1.0)
 
 
+def test_how_uneven_tasks_are_is_seen_in_threads_if_nowhere_else() -> None:
+    """One task alone says nothing of that, and the next run would take a guess."""
+    statistics = StageStatistics()
+    statistics.gil_fraction = 0.0
+    statistics.add([Outcome(0, 0.1, 0.001)], Lane.INLINE)
+    seen = statistics.experience()
+    assert seen is not None
+    assert seen.std_s == FIRST_SPREAD * seen.mean_s
+    for i in range(20):
+        outcomes = [Outcome(0, 0.1 + (-1) ** n * 0.01, 0.001) for n in (i, i + 1)]
+        statistics.add(outcomes, Lane.THREADS)
+    seen = statistics.experience()
+    assert seen is not None
+    assert seen.std_s == pytest.approx(0.01)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "cpu_s", "is_kept"),
+    [(0.13, 0.03, True), (10.0, 1e-4, False), (0.001, 1e-4, False)],
+)
+def test_threads_that_wait_are_judged_by_how_long(
+    seconds: float, cpu_s: float, is_kept: bool
+) -> None:
+    """The first one connects, or imports something: what it computes says little."""
+    statistics = recalled(replace(SEEN, cpu_fraction=0.001, gil_fraction=0.0))
+    statistics.add([Outcome(0, seconds, cpu_s)], Lane.THREADS)
+    assert statistics.mean_s == pytest.approx(0.1 if is_kept else seconds)
+
+
 def test_noise_of_microseconds_is_no_news() -> None:
     """What takes a microsecond takes ten now and then."""
     statistics = recalled(replace(SEEN, mean_s=1e-6, std_s=0.0))

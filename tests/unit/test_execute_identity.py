@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import dask
@@ -10,7 +11,12 @@ import dask.bag as db
 from dask import delayed
 
 from amorsize_dask.execute.graph import TaskGraph
-from amorsize_dask.execute.identity import MAX_STAGES, find_firsts, fingerprint_stages
+from amorsize_dask.execute.identity import (
+    MAX_STAGES,
+    find_firsts,
+    fingerprint_items,
+    fingerprint_stages,
+)
 from amorsize_dask.lowering import read
 
 
@@ -81,3 +87,48 @@ def test_many_stages_are_too_many():
     tasks = lowered(*names)
     assert tasks.graph.n_stages > MAX_STAGES
     assert fingerprints(tasks) == {}
+
+
+def follow(*stages: Callable[..., Any] | tuple[Any, ...]) -> list[str]:
+    """Return the fingerprints of a pipeline of functions."""
+    calls = [stage if isinstance(stage, tuple) else (stage,) for stage in stages]
+    return fingerprint_items([(functions, "one 0") for functions in calls])
+
+
+class Adder:
+    """Adds a number, which isn't a part of what it is known by."""
+
+    def __init__(self, number: int) -> None:
+        self._number = number
+
+    def __call__(self, x: int) -> int:
+        return x + self._number
+
+
+def test_stages_of_pipelines_are_known_by_their_functions():
+    """And by those of the stages before, for what they make is what it gets."""
+    assert follow(one, other) == follow(same, other)
+    assert len(set(follow(one, one, one))) == 3
+    (first, second), (alone,) = follow(one, other), follow(other)
+    assert alone not in (first, second)
+    assert follow(other, other)[1] != second
+
+
+def test_what_is_called_needs_no_name():
+    """Lambdas, partials and callable objects: by their code and plain arguments."""
+    assert follow(lambda x: x + 1) == follow(one)
+    assert follow(partial(pow, 2)) == follow(partial(pow, 2))
+    assert follow(partial(pow, 2)) != follow(partial(pow, 3))
+    assert follow(Adder(1)) == follow(Adder(2)) != follow(one)
+
+
+def test_the_way_in_which_it_is_called_counts():
+    """A batch takes longer than an item, and what is set up may be anything."""
+    ways = [[((one,), way)] for way in ("one 0", "filter 0", "batch 8", "batch 9")]
+    assert len({*map(tuple, map(fingerprint_items, ways))}) == 4
+    assert follow((one, same)) != follow(one)
+
+
+def test_pipelines_of_many_stages_are_measured_anew():
+    assert len(follow(*[one] * MAX_STAGES)) == MAX_STAGES
+    assert not follow(*[one] * (MAX_STAGES + 1))
