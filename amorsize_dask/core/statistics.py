@@ -131,9 +131,9 @@ class StageStatistics:
         self._n_items_pickled = 0
         self._n_items_packed = 0
         # Of the mean seconds, those in which a task lacked the GIL; and the share of
-        # the others in which it computed, while it was watched.
+        # the others in which it computed, while it was watched, if it was.
         self._crowded_s = 0.0
-        self._alone_cpu_fraction = 1.0
+        self._alone_cpu_fraction = 0.0
         # Of tasks beside others in threads: their seconds, their items, and for each
         # the threads that were busy; and the means of the last ones.
         self._sharing_s, self._sharing_items, self._sharing_n = 0.0, 0, 0
@@ -408,6 +408,7 @@ class StageStatistics:
         self._mean_s = experience.mean_s
         self._variance = experience.std_s**2
         self._cpu_s = experience.cpu_fraction * experience.mean_s
+        self._alone_cpu_fraction = experience.cpu_fraction
         n_items = min(experience.n_items, RECALLED_ITEMS)
         self.n_counted = self._n_items_counted = self._n_items_cpu = n_items
         self.gil_fraction = experience.gil_fraction
@@ -476,7 +477,7 @@ class StageStatistics:
     def _forget_seconds(self) -> None:
         self._recalled = None
         self._is_remembered = False
-        self._mean_s = self._variance = self._cpu_s = 0.0
+        self._mean_s = self._variance = self._cpu_s = self._alone_cpu_fraction = 0.0
         self._crew_s, self._crew_cpu_s, self._n_items_crew = 0.0, 0.0, 0
         self._crew_variance = 0.0
         self.n_counted = self._n_items_counted = self._n_items_cpu = 0

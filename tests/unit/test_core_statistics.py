@@ -327,6 +327,25 @@ def test_threads_are_judged_by_what_they_compute(cpu_s: float, is_kept: bool) ->
     assert statistics.mean_s == pytest.approx(0.1 if is_kept else 1.0)
 
 
+def test_what_waits_is_not_taken_to_lack_the_gil() -> None:
+    """No one has watched it: it may be waiting for anything, beside others or alone."""
+    statistics = StageStatistics()
+    statistics.add([Outcome(0, 0.1, 0.001)], Lane.THREADS, is_crowded=True)
+    assert statistics.workload(1).crowded_s == 0
+    # What earlier runs have shown of it no longer holds.
+    statistics = recalled(replace(SEEN, mean_s=0.001))
+    statistics.add([Outcome(0, 0.1, 0.001)], Lane.INLINE, is_crowded=True)
+    seen = statistics.experience()
+    assert seen is not None
+    assert seen.mean_s == pytest.approx(0.1)
+    # As it was it does.
+    statistics = recalled()
+    statistics.add([Outcome(0, 0.2, 0.1)], Lane.INLINE, is_crowded=True)
+    seen = statistics.experience()
+    assert seen is not None
+    assert seen.mean_s == pytest.approx(0.1)
+
+
 def test_how_uneven_tasks_are_is_seen_in_threads_if_nowhere_else() -> None:
     """One task alone says nothing of that, and the next run would take a guess."""
     statistics = StageStatistics()
