@@ -119,6 +119,8 @@ class Sizing:
             if (outcome.out_bytes or 0) >= PICKLED_BYTES
             and not isinstance(values[i], Remote)
         ]
+        if not sized:
+            return
         here = [i for i in sized if not isinstance(values[i], Spooled)]
         here.sort(key=lambda i: outcomes[i].out_bytes or 0)
         largest = {stage_of[outcomes[i].task]: i for i in here}

@@ -14,7 +14,7 @@ from contextvars import copy_context
 from itertools import islice
 from typing import Any
 
-from dask.sizeof import sizeof
+from amorsize_dask.measure.size import estimate_bytes
 
 
 class SequenceReader:
@@ -119,7 +119,7 @@ class ThreadReader:
                     item = next(self._iterator)
                 except StopIteration:
                     break
-                n_bytes = sizeof(item)
+                n_bytes = estimate_bytes(item)
                 with self._changed:
                     self._items.append((item, n_bytes))
                     self._held_bytes += n_bytes

@@ -11,10 +11,18 @@ from typing import Any
 import cloudpickle
 import numpy as np
 import pytest
+from dask.sizeof import sizeof
+from hypothesis import given
+from hypothesis import strategies as st
 
 from amorsize_dask.execute.wire import count_bytes, dump
 from amorsize_dask.measure import size
-from amorsize_dask.measure.size import PIECE_BYTES, measure_held, measure_pickled
+from amorsize_dask.measure.size import (
+    PIECE_BYTES,
+    estimate_bytes,
+    measure_held,
+    measure_pickled,
+)
 
 
 class ErrorOnPickle:
@@ -226,3 +234,43 @@ def test_what_items_share_counts_once() -> None:
 def test_what_has_attributes_of_no_result(value: Any) -> None:
     """Modules, classes and functions are there anyway; what raises is no error."""
     assert measure_held(value) < 3000
+
+
+PLAIN = st.one_of(
+    st.integers(),
+    st.floats(),
+    st.complex_numbers(),
+    st.booleans(),
+    st.text(),
+    st.binary(),
+    st.binary().map(bytearray),
+    st.none(),
+    st.just(int),
+)
+OTHER = st.one_of(
+    st.frozensets(st.integers()),
+    st.dictionaries(st.text(), st.integers(), max_size=10),
+    st.builds(memoryview, st.binary()),
+    st.just(np.zeros(10)),
+    st.tuples(st.integers()),
+)
+
+
+@given(
+    st.one_of(
+        PLAIN,
+        OTHER,
+        st.lists(st.one_of(PLAIN, OTHER), max_size=10),
+        st.lists(st.one_of(PLAIN, OTHER), max_size=10).map(tuple),
+    )
+)
+def test_estimate_is_the_one_of_dask(value: Any) -> None:
+    """Of more than ten items it looks at some by chance."""
+    assert measure_held(value) == estimate_bytes(value) == sizeof(value)
+
+
+@pytest.mark.parametrize("kind", [list, tuple])
+def test_estimate_of_many_items_is_the_one_of_dask(kind: Callable[..., Any]) -> None:
+    """Where they are alike."""
+    value = kind([b"12345"] * 1000)
+    assert measure_held(value) == estimate_bytes(value) == sizeof(value)
