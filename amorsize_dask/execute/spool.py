@@ -27,9 +27,9 @@ SPOOL_BYTES = 100_000
 #: Buffers begin at multiples of this, as NumPy's own do.
 ALIGNMENT = 64
 
-#: Share of what is free in shared memory that one payload may take. Smaller: large ones
-#: go to disk while there is room; larger: others find none for theirs.
-SHARED_FRACTION = 0.5
+#: Share of what is free in a place in memory that one payload may take. Smaller: large
+#: ones go to disk while there is room; larger: others find none for theirs.
+MEMORY_FRACTION = 0.5
 
 #: Where files of shared memory are, on systems that have such a place.
 SHARED_MEMORY = Path("/dev/shm")
@@ -67,10 +67,11 @@ class SpoolPlace(NamedTuple):
             ``None`` if it fits nowhere; nothing is left behind then.
         """
         sizes = sizes_of(parts)
-        for folder in self.folders:
+        for i, folder in enumerate(self.folders):
             path = f"{folder}/{os.urandom(12).hex()}"
+            fraction = MEMORY_FRACTION if i < self.n_in_memory else 1.0
             with suppress(OSError):
-                if _has_room(folder, sum(sizes)):
+                if sum(sizes) <= fraction * _count_free_bytes(folder):
                     _write(path, parts)
                     return Spooled(path, sizes)
         return None
@@ -122,12 +123,9 @@ def is_in(spooled: Spooled, place: SpoolPlace) -> bool:
     return os.path.dirname(spooled.path) in place.folders
 
 
-def _has_room(folder: str, n_bytes: int) -> bool:
+def _count_free_bytes(folder: str) -> int:
     found = os.statvfs(folder)
-    free = found.f_bavail * found.f_frsize
-    if Path(folder).is_relative_to(SHARED_MEMORY):
-        free = int(SHARED_FRACTION * free)
-    return n_bytes <= free
+    return found.f_bavail * found.f_frsize
 
 
 def _places(sizes: Sequence[int]) -> Iterator[tuple[int, int]]:
