@@ -62,8 +62,9 @@ def main(control_fd: int, idle_s: float | None, modules: list[str]) -> None:
         What is to be imported for all workers.
     """
     worker.preload(modules)
-    gc.collect()
+    # Workers share the memory of what they don't touch, and the collector touches all.
     gc.freeze()
+    gc.enable()
     control = socket.socket(fileno=control_fd)
     wake_reader, wake_writer = socket.socketpair()
     wake_reader.setblocking(False)

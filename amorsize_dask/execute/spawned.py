@@ -5,6 +5,7 @@ No one kills it when the caller dies, so it watches the caller itself.
 
 from __future__ import annotations
 
+import gc
 import os
 import socket
 import threading
@@ -21,6 +22,7 @@ LOOK_S = 0.5
 def main(sock_fd: int, idle_s: float | None, modules: list[str]) -> None:
     """Import modules, and serve the caller over the socket that was inherited."""
     worker.preload(modules)
+    gc.enable()
     threading.Thread(target=_follow, args=(os.getppid(),), daemon=True).start()
     worker.main(socket.socket(fileno=sock_fd), idle_s)
     # Threads that tasks have left running must not keep it alive.

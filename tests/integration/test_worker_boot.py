@@ -56,7 +56,13 @@ def make_tasks() -> dict[str, Any]:
         bag = dask.bag.from_sequence(range(n), npartitions=2)
         return bag.sum().compute(scheduler="amorsize")
 
-    return {"is_loaded": is_loaded, "read_setting": read_setting, "compute": compute}
+    def collects_garbage(_: Any) -> bool:
+        import gc
+
+        return gc.isenabled()
+
+    tasks = is_loaded, read_setting, compute, collects_garbage
+    return {task.__name__: task for task in tasks}
 
 
 def run(scheduler: AmorsizeScheduler, function: Any, argument: Any) -> Any:
@@ -65,6 +71,11 @@ def run(scheduler: AmorsizeScheduler, function: Any, argument: Any) -> Any:
     assert scheduler.last_run is not None
     assert set(scheduler.last_run.lanes) == {"processes"}
     return value
+
+
+def test_garbage_is_collected_in_workers(scheduler: AmorsizeScheduler) -> None:
+    """It isn't while they boot."""
+    assert run(scheduler, make_tasks()["collects_garbage"], None)
 
 
 def test_tasks_that_import_dask_find_it_as_in_the_caller(
