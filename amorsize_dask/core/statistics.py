@@ -54,6 +54,12 @@ FREE_FRACTION = 0.75
 WAITING_FRACTION = 0.5
 
 
+#: Seconds of a task below which it is taken to compute all the time that it has the
+#: GIL, if no one has watched one. Smaller: one that had to wait for the GIL once seems
+#: to wait for something else; larger: what waits for something else seems to be short.
+UNWATCHED_S = 0.005
+
+
 class StageStatistics:
     """Fading means of the outcomes of one stage.
 
@@ -133,7 +139,7 @@ class StageStatistics:
         # Of the mean seconds, those in which a task lacked the GIL; and the share of
         # the others in which it computed, while it was watched, if it was.
         self._crowded_s = 0.0
-        self._alone_cpu_fraction = 0.0
+        self._alone_cpu_fraction: float | None = None
         # Of tasks beside others in threads: their seconds, their items, and for each
         # the threads that were busy; and the means of the last ones.
         self._sharing_s, self._sharing_items, self._sharing_n = 0.0, 0, 0
@@ -408,7 +414,6 @@ class StageStatistics:
         self._mean_s = experience.mean_s
         self._variance = experience.std_s**2
         self._cpu_s = experience.cpu_fraction * experience.mean_s
-        self._alone_cpu_fraction = experience.cpu_fraction
         n_items = min(experience.n_items, RECALLED_ITEMS)
         self.n_counted = self._n_items_counted = self._n_items_cpu = n_items
         self.gil_fraction = experience.gil_fraction
@@ -477,7 +482,7 @@ class StageStatistics:
     def _forget_seconds(self) -> None:
         self._recalled = None
         self._is_remembered = False
-        self._mean_s = self._variance = self._cpu_s = self._alone_cpu_fraction = 0.0
+        self._mean_s = self._variance = self._cpu_s = 0.0
         self._crew_s, self._crew_cpu_s, self._n_items_crew = 0.0, 0.0, 0
         self._crew_variance = 0.0
         self.n_counted = self._n_items_counted = self._n_items_cpu = 0
@@ -567,9 +572,10 @@ class StageStatistics:
 
     def _expect_crowded_s(self, seconds: float, cpu_s: float) -> float:
         """Return how much of a task's time is due to others, going by its CPU time."""
-        if not self._alone_cpu_fraction:
-            return 0.0
-        return max(0.0, seconds - cpu_s / self._alone_cpu_fraction)
+        alone = self._alone_cpu_fraction
+        if alone is None:
+            alone = float(seconds < UNWATCHED_S)
+        return max(0.0, seconds - cpu_s / alone) if alone else 0.0
 
     def workload(self, n_tasks: int, n_items_a_task: float = 1.0) -> Workload:
         """Return these measurements for what is left, by items: `n_tasks` of them."""
