@@ -17,7 +17,6 @@ from math import ceil, inf
 
 from amorsize_dask.core.model import Lane
 from amorsize_dask.core.stage import Stage
-from amorsize_dask.core.statistics import WAITING_FRACTION
 
 #: Times as fast as the slowest stage that another one may be. Smaller: where times
 #: vary the slow stage waits for it; larger: workers that have hardly anything to do.
@@ -96,11 +95,14 @@ class Pacing:
         if not self._is_open or not self._is_known(number):
             return False
         others = [n for n in range(len(self._stages)) if n != number]
-        work_s = self.work_s(number)
-        work_s += sum(self.work_s(n) for n in others if self._is_inline(n))
+        # Of what is short most seconds may be waiting for the GIL, which others have.
+        alone_s = (stage.n_left + stage.n_more) * stage.statistics.alone_s
+        alone_s += sum(self.work_s(n) for n in others if self._is_inline(n))
         slowest_s = max(map(self._left_s, others), default=0.0)
-        is_waiting = stage.statistics.cpu_fraction < WAITING_FRACTION
-        return not is_waiting and work_s <= MINOR_FRACTION * slowest_s
+        if stage.statistics.is_waiting or alone_s > MINOR_FRACTION * slowest_s:
+            return False
+        # If they are something else, one after the other is still soon enough.
+        return self.work_s(number) <= slowest_s
 
     def least_batch_s(self, number: int) -> float:
         """Return the seconds that a batch of a stage may take before it is missed."""

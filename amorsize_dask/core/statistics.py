@@ -230,6 +230,16 @@ class StageStatistics:
         return fraction
 
     @property
+    def alone_s(self) -> float:
+        """Mean seconds of an item, without those in which it lacked the GIL."""
+        return max(0.0, self.mean_s - max(0.0, self._crowded_s - self._overrated_s))
+
+    @property
+    def is_waiting(self) -> bool:
+        """Whether a task mostly waits, and that for something else than the GIL."""
+        return self.mean_s * self.cpu_fraction < WAITING_FRACTION * self.alone_s
+
+    @property
     def worked_s(self) -> float:
         """Seconds of work that this stage has had, as far as is known."""
         return sum(self.seconds_by_lane.values()) + self._glimpse_s
@@ -434,6 +444,9 @@ class StageStatistics:
             return None
         workload = self.workload(0)
         mean_s = max(0.0, self._mean_s - max(self._crowded_s, self._overrated_s))
+        cpu_fraction = workload.cpu_fraction
+        if self._crowded_s > self._overrated_s and mean_s:
+            cpu_fraction = min(1.0, cpu_fraction * self._mean_s / mean_s)
         std_s = workload.std_s
         if self.n_counted == 1 and self._n_items_crew > 1:
             # Better than a guess.
@@ -442,7 +455,7 @@ class StageStatistics:
             n_items=n_items,
             mean_s=mean_s,
             std_s=std_s,
-            cpu_fraction=workload.cpu_fraction,
+            cpu_fraction=cpu_fraction,
             gil_fraction=None if self.gil_fraction is None else workload.gil_fraction,
             in_bytes=self._in_bytes,
             out_bytes=self.out_bytes,

@@ -158,6 +158,18 @@ def test_waiting_is_never_minor() -> None:
     assert not Pacing([make_load(), make_parse(), send], is_open=True).is_minor(2)
 
 
+@pytest.mark.parametrize(("seconds", "is_minor"), [(0.001, True), (0.004, False)])
+def test_what_lacks_the_gil_is_minor_if_it_keeps_pace(
+    seconds: float, is_minor: bool
+) -> None:
+    """It computes 0.1 ms, and what else it does no one can tell beside busy threads."""
+    write = make_stage(INLINE, 1, 0.0001, 0.0001)
+    write.statistics = StageStatistics()
+    write.statistics.add([Outcome(0, seconds, 0.0001)], INLINE, is_crowded=True)
+    pacing = Pacing([make_load(), make_parse(), write], is_open=True)
+    assert pacing.is_minor(2) == is_minor
+
+
 def test_the_slowest_stage_is_not_minor() -> None:
     """Nor is one of which nothing is known."""
     pacing = Pacing([make_load(), make_parse(), Stage()], is_open=True)

@@ -335,9 +335,12 @@ def test_what_waits_for_long_is_not_taken_to_lack_the_gil(
     statistics = StageStatistics()
     statistics.add([Outcome(0, seconds, 0.0005)], Lane.THREADS, is_crowded=True)
     assert statistics.workload(1).crowded_s == pytest.approx(crowded_s)
+    assert statistics.alone_s == pytest.approx(seconds - crowded_s)
+    assert statistics.is_waiting == (not crowded_s)
     seen = statistics.experience()
     assert seen is not None
     assert seen.mean_s == pytest.approx(seconds - crowded_s)
+    assert seen.cpu_fraction * seen.mean_s == pytest.approx(0.0005)
 
 
 def test_how_uneven_tasks_are_is_seen_in_threads_if_nowhere_else() -> None:
