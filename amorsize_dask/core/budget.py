@@ -162,20 +162,25 @@ class Budget:
 
     def drop(self, tasks: Iterable[int]) -> None:
         """Forget results that no one needs any more."""
-        if self.has_large:
-            tasks = [task for task in tasks if not self._drop_large(task)]
+        resident, spilled = self._resident, self._spilled
+        if resident or spilled:
+            tasks = list(tasks)
+            small = [t for t in tasks if t not in resident and t not in spilled]
+            if len(small) < len(tasks):
+                self._drop_large(tasks)
+            tasks = small
         for stage, n in Counter(map(self._stage_of.__getitem__, tasks)).items():
             self._drop_small(stage, n)
 
-    def _drop_large(self, task: int) -> bool:
-        """Forget a result if it is counted by itself; say whether it was."""
-        n_bytes = self._resident.pop(task, None)
-        self._loaded.pop(task, None)
-        if n_bytes is None:
-            return self._spilled.pop(task, None) is not None
-        self.held_bytes -= n_bytes
-        self._filed_bytes -= self._filed.pop(task, 0.0)
-        return True
+    def _drop_large(self, tasks: Iterable[int]) -> None:
+        """Forget those results that are counted by themselves."""
+        for task in tasks:
+            self._loaded.pop(task, None)
+            self._spilled.pop(task, None)
+            n_bytes = self._resident.pop(task, None)
+            if n_bytes is not None:
+                self.held_bytes -= n_bytes
+                self._filed_bytes -= self._filed.pop(task, 0.0)
 
     def _drop_small(self, stage: int, n: int) -> None:
         n_before = self._n_small.get(stage, 0)

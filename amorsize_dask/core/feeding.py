@@ -195,9 +195,9 @@ class Feeding:
 
     def _sample(self) -> None:
         """Watch a task of a stage that isn't placed, the first such stage first."""
-        if not self._workers.side_is_idle or self._is_lone():
+        if not (self._placing.unplaced or self._placing.unwatched):
             return
-        if not self._may_add():
+        if not self._workers.side_is_idle or self._is_lone() or not self._may_add():
             return
         ready = self._graph.ready
         candidates = [
@@ -318,9 +318,12 @@ class Feeding:
             # for all workers, of which there may be a hundred.
             waiting: set[int] = set()
             for worker in self._workers.with_depth(lane, depth):
-                if not self._placing.placed[lane] & self._graph.ready_stages:
+                ready = self._placing.placed[lane] & self._graph.ready_stages
+                if not ready:
                     return
-                for number in self._stages_for(lane, worker):
+                if ready <= waiting:
+                    break
+                for number in self._stages_for(ready, worker):
                     if not self._may_add():
                         return
                     if number in waiting:
@@ -334,13 +337,9 @@ class Feeding:
                         self._run(worker, number, self._take(number, n, may_cut=True))
                         break
 
-    def _stages_for(self, lane: Lane, worker: int) -> list[int]:
-        """Return the stages of which a worker could get tasks, lowest first."""
-        numbers = [
-            number
-            for number in self._placing.placed[lane] & self._graph.ready_stages
-            if self._may_join(number, worker)
-        ]
+    def _stages_for(self, ready: set[int], worker: int) -> list[int]:
+        """Return those of some stages that a worker could join, lowest first."""
+        numbers = [number for number in ready if self._may_join(number, worker)]
         if len(numbers) > 1:
             numbers.sort(key=self._rank)
         return numbers
@@ -355,17 +354,16 @@ class Feeding:
 
     def _may_join(self, number: int, worker: int) -> bool:
         """Whether a stage has room for one more worker, or has this one already."""
-        placement = self._placing.stages[number].placement
+        stage = self._placing.stages[number]
+        placement = stage.placement
         assert placement is not None
-        n_on = self._workers.count_on(number)
-        n_slots = count_slots(self._machine, placement.lane)
-        is_here = placement.lane is not Lane.CLUSTER
-        if is_here and placement.n_most < n_slots and number in self._side_stages:
-            # Memory leaves no room for one on each core, and the side thread has one.
-            n_on += 1
-        n_most = placement.n_most
-        recalled = self._placing.stages[number].statistics.recalled
+        n_on, n_most = self._workers.count_on(number), placement.n_most
+        if number in self._side_stages and placement.lane is not Lane.CLUSTER:
+            # If memory leaves no room for one on each core, the side thread has one.
+            n_on += n_most < count_slots(self._machine, placement.lane)
+        recalled = stage.statistics.recalled
         if recalled is not None and not isinstance(recalled, Sampled):
+            n_slots = count_slots(self._machine, placement.lane)
             n_most = min(n_most, max(n_slots, self._count_trusted(number)))
         if number in self._workers[worker].stages:
             # If there are too many, they get less work until there aren't.

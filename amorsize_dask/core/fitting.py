@@ -137,12 +137,13 @@ class Fitting:
 
         As far as there is room for that. Nothing if there are no large results.
         """
-        budget, seen = self._budget, set[int]()
+        budget = self._budget
         if lane is Lane.CLUSTER:
             return []
         has_any = budget.has_unread if lane in CALLER_LANES else budget.has_large
         if not has_any:
             return []
+        seen: set[int] = set()
         ready, room_bytes = self._graph.ready[number], budget.room_bytes
         n = min(n, MAX_LOOKED, len(ready))
         found: list[float] = []

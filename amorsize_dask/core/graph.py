@@ -171,24 +171,26 @@ class GraphState:
         """Whether a task is finished."""
         return self._state[task] == FINISHED
 
-    def add(self, dependencies: Sequence[int], stage: int) -> int:
-        """Add a wanted task to a graph that is open; return its number."""
+    def add(self, tasks: Sequence[tuple[Sequence[int], int]]) -> None:
+        """Add wanted tasks to a graph that is open: what each needs, and its stage."""
         assert self.graph.is_open
-        task = len(self._state)
-        self.dependencies.append(dependencies)  # type: ignore[attr-defined] # see __init__
-        self.stage_of.append(stage)  # type: ignore[attr-defined] # see __init__
-        self._n_items.append(1)
-        self._dependents.append(())
-        self._n_users.append(1)
-        self._state.append(WAITING)
-        for dependency in dependencies:
-            self._add_dependent(dependency, task)
-            self._n_users[dependency] += 1
-        n_missing = sum(self._state[d] != FINISHED for d in dependencies)
-        self._n_missing.append(n_missing)
-        if not n_missing:
-            self._make_ready(task)
-        return task
+        state, n_users, n = self._state, self._n_users, len(tasks)
+        first = len(state)
+        self.dependencies += [needed for needed, _ in tasks]  # type: ignore[operator] # see __init__
+        self.stage_of += [stage for _, stage in tasks]  # type: ignore[operator] # see __init__
+        self._n_items += [1] * n
+        self._dependents += [()] * n
+        n_users += [1] * n
+        state += bytes([WAITING]) * n
+        for task, (needed, _) in enumerate(tasks, first):
+            n_missing = 0
+            for dependency in needed:
+                self._add_dependent(dependency, task)
+                n_users[dependency] += 1
+                n_missing += state[dependency] != FINISHED
+            self._n_missing.append(n_missing)
+            if not n_missing:
+                self._make_ready(task)
 
     def take(self, stage: int, n: int) -> list[int]:
         """Put up to `n` ready tasks of a stage in flight, lowest numbers first."""

@@ -57,10 +57,12 @@ class Pacing:
         self._is_open = is_open
         # What was counted since a turn has begun.
         self._n_useful: dict[int, int] = {}
+        self._least_batch_s: dict[int, float] = {}
 
     def begin_turn(self) -> None:
         """Count anew what is of use: something has happened."""
         self._n_useful.clear()
+        self._least_batch_s.clear()
 
     def count_useful(self, number: int, n_workers: int) -> int:
         """Return how many of the workers that a stage could have are of use now."""
@@ -108,8 +110,12 @@ class Pacing:
         """Return the seconds that a batch of a stage may take before it is missed."""
         if not self._is_open:
             return 0.0
-        later = range(number + 1, len(self._stages))
-        return AHEAD_FRACTION * max(map(self._there_s, later), default=0.0)
+        seconds = self._least_batch_s.get(number)
+        if seconds is None:
+            later = range(number + 1, len(self._stages))
+            seconds = AHEAD_FRACTION * max(map(self._there_s, later), default=0.0)
+            self._least_batch_s[number] = seconds
+        return seconds
 
     def most_batch_s(self, number: int) -> float:
         """Return the seconds after which a slower stage misses what a batch brings."""

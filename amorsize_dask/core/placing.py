@@ -132,7 +132,7 @@ class Placing:
     @property
     def has_unplaced(self) -> bool:
         """Whether there is a stage that hasn't been placed, also one without tasks."""
-        return any(stage.placement is None for stage in self.stages)
+        return any([stage.placement is None for stage in self.stages])
 
     def lanes_of(self, number: int) -> tuple[Lane, ...]:
         """Return the lanes in which a stage may run, simplest first."""

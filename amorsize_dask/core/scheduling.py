@@ -230,7 +230,7 @@ class Scheduling:
             give_up = self._placing.rescue(number)
             if give_up is not None:
                 self._actions.append(give_up)
-        if not any(isinstance(action, GiveUp) for action in self._actions):
+        if not any([isinstance(action, GiveUp) for action in self._actions]):
             self._actions += self._feeding.hand_out()
         actions, self._actions = self._actions, []
         return actions
@@ -291,8 +291,7 @@ class Scheduling:
     def _add(self, event: Added) -> None:
         for number, n in event.n_more.items():
             self.stages[number].n_more = n
-        for dependencies, number in event.tasks:
-            self._graph.add(dependencies, number)
+        self._graph.add(event.tasks)
         self._placing.expect(Counter(number for _, number in event.tasks))
 
     def _finish_batch(self, event: BatchDone) -> None:

@@ -204,6 +204,8 @@ class StageStatistics:
         than beside others.
         """
         mean_s = self._mean_s - self._overrated_s
+        if not self._glimpse_s:
+            return mean_s
         return self._with_glimpse(mean_s, max(mean_s, 2 * self._glimpse_s))
 
     @property
@@ -213,7 +215,7 @@ class StageStatistics:
         It is the first task of a run that counts too much, and not what whole runs have
         shown: where data is sorted the first ones are shorter than the others.
         """
-        if self._is_remembered or not self._crew_s:
+        if not self._crew_s or self._is_remembered:
             return 0.0
         return max(0.0, self._mean_s - self._crew_s)
 
@@ -390,32 +392,37 @@ class StageStatistics:
         return self._shared_s / self._shared_n / self._mean_s
 
     def _add_sizes(self, outcomes: Sequence[Outcome], n_items_a_task: float) -> None:
-        sizes = [
-            (out.object_bytes or 0, out.out_bytes)
-            for out in outcomes
-            if out.out_bytes is not None or out.held_bytes is not None
-        ]
-        if sizes:
-            n_items = round(len(sizes) * n_items_a_task)
+        n_sized = n_pickled = 0
+        held_bytes = pickled_bytes = pickled_held_bytes = 0
+        for _, _, _, out_bytes, peak_bytes, kept_bytes, _, loaded_bytes in outcomes:
+            if out_bytes is not None or kept_bytes is not None:
+                # As `Outcome.object_bytes`.
+                n_bytes = out_bytes if kept_bytes is None else kept_bytes
+                n_bytes = max(n_bytes or 0, loaded_bytes or 0)
+                n_sized += 1
+                held_bytes += n_bytes
+                if out_bytes is not None:
+                    n_pickled += 1
+                    pickled_bytes += out_bytes
+                    pickled_held_bytes += n_bytes
+            if peak_bytes is not None:
+                peak = max(self._measured_peak_bytes, peak_bytes)
+                self._measured_peak_bytes = self.peak_bytes = peak
+        if n_sized:
+            n_items = round(n_sized * n_items_a_task)
             self._n_items_sized += n_items
-            self.held_bytes += _weigh(n_items, self._n_items_sized) * (
-                sum(held for held, _ in sizes) / n_items - self.held_bytes
-            )
-        pickled = [(held, out) for held, out in sizes if out is not None]
-        if pickled:
-            n_items = round(len(pickled) * n_items_a_task)
+            weight = _weigh(n_items, self._n_items_sized)
+            self.held_bytes += weight * (held_bytes / n_items - self.held_bytes)
+        if n_pickled:
+            n_items = round(n_pickled * n_items_a_task)
             self._n_items_pickled += n_items
             weight = _weigh(n_items, self._n_items_pickled)
             self._pickled_bytes += weight * (
-                sum(out for _, out in pickled) / n_items - self._pickled_bytes
+                pickled_bytes / n_items - self._pickled_bytes
             )
             self._pickled_held_bytes += weight * (
-                sum(held for held, _ in pickled) / n_items - self._pickled_held_bytes
+                pickled_held_bytes / n_items - self._pickled_held_bytes
             )
-        peaks = [out.peak_bytes for out in outcomes if out.peak_bytes is not None]
-        if peaks:
-            self._measured_peak_bytes = max(self._measured_peak_bytes, *peaks)
-            self.peak_bytes = self._measured_peak_bytes
 
     def recall(self, experience: Experience) -> None:
         """Take earlier runs' word for what is known, until there is an outcome."""

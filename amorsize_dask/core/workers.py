@@ -166,4 +166,5 @@ class Workers:
 
         Without those that are leaving.
         """
-        return sorted(self._by_depth[lane][depth] - self._leaving)
+        workers = self._by_depth[lane][depth]
+        return sorted(workers - self._leaving if self._leaving else workers)
