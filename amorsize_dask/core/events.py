@@ -131,9 +131,9 @@ class Added:
 
 @dataclass(slots=True)
 class Taken:
-    """The user has taken this task's result, which was wanted, and is done with it."""
+    """The user has taken these tasks' results, all wanted, and is done with them."""
 
-    task: int
+    tasks: Sequence[int]
 
 
 @dataclass(slots=True)

@@ -393,11 +393,13 @@ class GraphState:
             for dependent in self._dependents[task]
         )
 
-    def hand_over(self, task: int) -> list[int]:
-        """Note that the user has taken a wanted value; return it if no one needs it."""
-        self._taken.add(task)
-        self._n_users[task] -= 1
-        return [] if self._n_users[task] else [task]
+    def hand_over(self, tasks: Sequence[int]) -> list[int]:
+        """Note that the user has taken wanted values; return those no one needs now."""
+        n_users = self._n_users
+        self._taken.update(tasks)
+        for task in tasks:
+            n_users[task] -= 1
+        return [task for task in tasks if not n_users[task]]
 
     def _add_dependent(self, task: int, dependent: int) -> None:
         found = self._dependents[task]

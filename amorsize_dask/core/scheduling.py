@@ -240,7 +240,7 @@ class Scheduling:
     def _receive(self, event: Event) -> None:
         match event:
             case Taken():
-                self._taken += self._graph.hand_over(event.task)
+                self._taken += self._graph.hand_over(event.tasks)
             case BatchDone():
                 self._finish_batch(event)
             case Glimpse():

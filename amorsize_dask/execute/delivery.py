@@ -83,7 +83,8 @@ class Delivery:
         """Say which values the user is done with."""
         released = [self.release(key) for key in self._handed_over]
         self._handed_over = []
-        return [Taken(task) for task in released if task is not None]
+        tasks = [task for task in released if task is not None]
+        return [Taken(tasks)] if tasks else []
 
     def note(self, tasks: Iterable[int]) -> None:
         """Take note of tasks that have finished."""

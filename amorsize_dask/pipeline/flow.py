@@ -48,16 +48,14 @@ PRIOR_ITEMS = 10
 Path = tuple[int, ...]
 
 
-class Reference(NamedTuple):
-    """The result of a task."""
-
-    task: int
-
-
 class Value(NamedTuple):
     """A value that is here."""
 
     value: Any
+
+
+#: An item between two stages: the task whose result it is, or its value.
+Found = int | Value
 
 
 @dataclass(slots=True)
@@ -67,7 +65,7 @@ class Item:
     #: Items made of it that are in a stage, or between two.
     n_in_work: int = 1
     #: Its results that haven't been handed over, by path.
-    results: list[tuple[Path, Reference | Value]] = field(default_factory=list)
+    results: list[tuple[Path, Found]] = field(default_factory=list)
     n_bytes: int = 0
 
 
@@ -147,18 +145,18 @@ class Flow:
         self._recipes: dict[tuple[int, tuple[bool, ...]], Recipe] = {}
         self._items: dict[int, Item] = {}
         # The paths of each task's items, and when it was added.
-        self._in_stage: dict[int, tuple[list[Path], float]] = {}
+        self._in_stage: dict[int, tuple[Sequence[Path], float]] = {}
         self._n_tasks = [0] * n_stages
         # What waits until a batch is full.
-        self._waiting: list[deque[tuple[Path, Reference | Value]]] = [
-            deque() for _ in calls
-        ]
-        self._results: deque[tuple[Path, Reference | Value]] = deque()
+        self._waiting: list[deque[tuple[Path, Found]]] = [deque() for _ in calls]
+        self._results: deque[tuple[Path, Found]] = deque()
         self._source_bytes = 0
         self._has_more = False
         self._finished: list[int] = []
         self._added: list[tuple[Sequence[int], int]] = []
         self._released: list[int] = []
+        # When the turn began.
+        self._now = perf_counter()
 
     # -- what the run asks ------------------------------------------------------------
 
@@ -189,11 +187,11 @@ class Flow:
         """Return the next result; it is kept until the next call of `grow`."""
         path, found = self._results.popleft()
         item = self._items[path[0]]
-        if isinstance(found, Reference):
-            self._released.append(found.task)
-            value = store.read(found.task)
-        else:
+        if isinstance(found, Value):
             value = found.value
+        else:
+            self._released.append(found)
+            value = store.read(found)
         if self._is_ordered:
             item.results.pop(0)
         else:
@@ -204,6 +202,7 @@ class Flow:
     def grow(self, store: Store, budget: Budget) -> list[Event]:
         """Return the tasks that come of those that have finished, and of new items."""
         finished, self._finished = self._finished, []
+        self._now = perf_counter()
         for task in finished:
             self._advance(task, store)
         self._take_in(budget)
@@ -213,8 +212,9 @@ class Flow:
         if self._added:
             events.append(Added(self._added, self._expect()))
             self._added = []
-        events += map(Taken, self._released)
-        self._released = []
+        if self._released:
+            events.append(Taken(self._released))
+            self._released = []
         return events
 
     # -- from stage to stage ----------------------------------------------------------
@@ -224,30 +224,33 @@ class Flow:
         stage = self._tasks.stage_of[task]
         paths, added_at = self._in_stage.pop(task)
         self._n_tasks[stage] -= 1
-        self.stay_s[stage] += len(paths) * (perf_counter() - added_at)
+        self.stay_s[stage] += len(paths) * (self._now - added_at)
         self._tasks.forget(task)
-        if not stage:
+        if not stage and self._source_bytes:
             self._forget_source(paths)
         # A large result needn't be read to see that it is none of these.
-        value = store.values[store.key_of(task)]
-        if isinstance(value, Skipped):
-            name = self._tasks.stages[stage]
-            self.skipped += [SkippedItem(path, name, value.error) for path in paths]
-        if isinstance(value, Skipped) or value is Mark.DROPPED:
-            self._released.append(task)
-            for path in paths:
-                self._items[path[0]].n_in_work -= 1
-                self._leave(path[0])
-            return
+        value = store.values[self._tasks.keys[task]]
         shape = self._shapes[stage]
-        if shape is Shape.BATCH or shape is Shape.FLATTEN:
+        if value is Mark.DROPPED or isinstance(value, Skipped):
+            self._leave_out(task, paths, value)
+        elif shape is Shape.BATCH or shape is Shape.FLATTEN:
             self._released.append(task)
             self._spread(stage, paths, store.read(task))
         else:
             self.n_out[stage] += 1
-            self._pass_on(stage + 1, paths[0], Reference(task))
+            self._pass_on(stage + 1, paths[0], task)
 
-    def _spread(self, stage: int, paths: list[Path], values: list[Any]) -> None:
+    def _leave_out(self, task: int, paths: Sequence[Path], mark: Any) -> None:
+        """Let go of items that don't go on."""
+        if isinstance(mark, Skipped):
+            name = self._tasks.stage_name(task)
+            self.skipped += [SkippedItem(path, name, mark.error) for path in paths]
+        self._released.append(task)
+        for path in paths:
+            self._items[path[0]].n_in_work -= 1
+            self._leave(path[0])
+
+    def _spread(self, stage: int, paths: Sequence[Path], values: list[Any]) -> None:
         """Pass on the items of a list."""
         self.n_out[stage] += len(values)
         if self._shapes[stage] is Shape.FLATTEN:
@@ -259,7 +262,7 @@ class Flow:
         for path, value in zip(paths, values, strict=True):
             self._pass_on(stage + 1, path, Value(value))
 
-    def _pass_on(self, stage: int, path: Path, found: Reference | Value) -> None:
+    def _pass_on(self, stage: int, path: Path, found: Found) -> None:
         """Give an item to a stage, or keep it as a result after the last one."""
         if stage == len(self._calls):
             item = self._items[path[0]]
@@ -272,41 +275,58 @@ class Flow:
         self.n_in[stage] += 1
         size = self._batch_sizes[stage]
         if not size:
-            self._add_task(stage, [(path, found)])
+            self._add_single(stage, path, found)
             return
         waiting = self._waiting[stage]
         waiting.append((path, found))
         if len(waiting) >= size:
-            self._add_task(stage, [waiting.popleft() for _ in range(size)])
+            self._add_batch(stage, [waiting.popleft() for _ in range(size)])
 
     def _close_batches(self) -> None:
         """Let batches begin that aren't full, since nothing else is to be done."""
         for stage, waiting in enumerate(self._waiting):
             if waiting:
-                self._add_task(stage, list(waiting))
+                self._add_batch(stage, list(waiting))
                 waiting.clear()
 
-    def _add_task(
-        self, stage: int, items: Sequence[tuple[Path, Reference | Value]]
-    ) -> None:
-        """Add the task that does a stage's work on an item or on a batch."""
-        tasks = self._tasks
+    def _add_single(self, stage: int, path: Path, found: Found) -> None:
+        """Add the task that does a stage's work on an item."""
+        if isinstance(found, Value):
+            piece = Piece(self._recipe(stage, (False,)), (found.value,))
+            self._add_task(stage, (path,), piece, (), ())
+        else:
+            keys = (self._tasks.keys[found],)
+            piece = Piece(self._recipe(stage, (True,)), keys)
+            self._add_task(stage, (path,), piece, keys, (found,))
+
+    def _add_batch(self, stage: int, items: Sequence[tuple[Path, Found]]) -> None:
+        """Add the task that does a stage's work on a list of items."""
         needed: list[int] = []
         keys: list[Key] = []
         arguments: list[Any] = []
         are_keys: list[bool] = []
         for _, found in items:
-            if isinstance(found, Reference):
-                needed.append(found.task)
-                keys.append(tasks.keys[found.task])
-                arguments.append(keys[-1])
-            else:
+            if isinstance(found, Value):
                 arguments.append(found.value)
-            are_keys.append(isinstance(found, Reference))
-        piece = Piece(self._recipe(stage, tuple(are_keys)), arguments, keys)
-        paths = [path for path, _ in items]
+            else:
+                needed.append(found)
+                keys.append(self._tasks.keys[found])
+                arguments.append(keys[-1])
+            are_keys.append(not isinstance(found, Value))
+        piece = Piece(self._recipe(stage, tuple(are_keys)), arguments)
+        self._add_task(stage, [path for path, _ in items], piece, keys, needed)
+
+    def _add_task(
+        self,
+        stage: int,
+        paths: Sequence[Path],
+        piece: Piece,
+        keys: Sequence[Key],
+        needed: Sequence[int],
+    ) -> None:
+        tasks = self._tasks
         number = tasks.add((tasks.stages[stage], *paths[0]), piece, keys, stage)
-        self._in_stage[number] = paths, perf_counter()
+        self._in_stage[number] = paths, self._now
         self._n_tasks[stage] += 1
         self._added.append((needed, stage))
         # The new task needs them, and no one else will.
@@ -343,14 +363,16 @@ class Flow:
 
     def _take_in(self, budget: Budget) -> None:
         """Take in as many items as there are and as there is room for."""
-        room_bytes = INTAKE_FRACTION * budget.limit_bytes - budget.taken_bytes
-        room_bytes -= self._source_bytes
-        n = self._max_items - len(self._items)
-        if room_bytes <= 0:
-            n = min(n, 1 - len(self._items))
         self._has_more = False
+        n = self._max_items - len(self._items)
         if n <= 0 or not self._takes_in:
             return
+        room_bytes = INTAKE_FRACTION * budget.limit_bytes - budget.taken_bytes
+        room_bytes -= self._source_bytes
+        if room_bytes <= 0 and self._items:
+            return
+        if room_bytes <= 0:
+            n = 1
         most = min(n, INTAKE if self._items else FIRST_INTAKE)
         items = self._reader.take(most, room_bytes, min(n - most, INTAKE))
         self._has_more = len(items) == most < n
@@ -361,7 +383,7 @@ class Flow:
             self._items[number] = Item(n_bytes=n_bytes)
             self._pass_on(0, (number,), Value(value))
 
-    def _forget_source(self, paths: list[Path]) -> None:
+    def _forget_source(self, paths: Sequence[Path]) -> None:
         for path in paths:
             item = self._items[path[0]]
             self._source_bytes -= item.n_bytes

@@ -121,10 +121,13 @@ class ThreadReader:
                     break
                 n_bytes = estimate_bytes(item)
                 with self._changed:
+                    is_first = not self._items
                     self._items.append((item, n_bytes))
                     self._held_bytes += n_bytes
                     del item
-                self.wake()
+                # Of the others that are still here the loop knows.
+                if is_first:
+                    self.wake()
         except BaseException as error:
             self.error = error
         finally:

@@ -81,7 +81,7 @@ class OpenEdge(FakeEdge):
             return [*events, *super().take()]
         there = sorted(self.finished - self.taken)
         self.taken.update(there)
-        return [*events, *map(Taken, there)]
+        return [*events, Taken(there)]
 
     def add(self) -> list[Event]:
         """Add up to five tasks on values that the user still has."""
@@ -119,9 +119,9 @@ def test_a_value_stays_until_the_user_and_all_tasks_have_had_it() -> None:
     assert core.handle(Added([((), 0)], {0: 3, 1: 4})) == [Run(CALLER, [0])]
     assert core.handle(done(0)) == []
     assert core.handle(Added([((0,), 1)], {})) == [Run(CALLER, [1])]
-    assert core.handle(Taken(0)) == []
+    assert core.handle(Taken([0])) == []
     assert core.handle(done(1)) == [Drop([0])]
-    assert core.handle(Taken(1)) == [Drop([1])]
+    assert core.handle(Taken([1])) == [Drop([1])]
     assert core.handle(Added([((), 0)], {})) == [Run(CALLER, [2])]
 
 

@@ -352,7 +352,7 @@ class FakeEdge:
         some = there[: self.choose(len(there) + 1)]
         self.taken.update(some)
         away = [Away([0.0, 0.1, 3.0][self.choose(3)]) for _ in some[:1]]
-        return [*map(Taken, some), *away]
+        return [Taken(some), *away]
 
     def cut(self, action: Cut) -> None:
         """Make a task of some of the items that another one still has."""

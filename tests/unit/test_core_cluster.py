@@ -169,7 +169,7 @@ def test_who_streams_holds_the_cluster_back() -> None:
         assert n_finished + n_in_flight <= 8 or n_in_flight == 1
         if n_finished > 8:
             break
-    actions = core.handle(*map(Taken, range(4)))
+    actions = core.handle(Taken(range(4)))
     assert any(isinstance(action, Drop) for action in actions)
     assert sum(len(run.tasks) for run in runs_of(actions)) in (2, 3)
     core.validate()

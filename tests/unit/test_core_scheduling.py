@@ -819,7 +819,7 @@ def count_given(away_s: float, seconds: float) -> int:
     (worker,) = start.workers
     core.handle(WorkerReady(worker))
     given = only(Run, core.handle(done(worker, [0], seconds)))
-    given += only(Run, core.handle(Taken(0), Away(away_s)))
+    given += only(Run, core.handle(Taken([0]), Away(away_s)))
     core.validate()
     return len(given)
 
@@ -851,11 +851,11 @@ def test_a_user_who_was_busy_once() -> None:
     (worker,) = start.workers
     (first,) = only(Run, core.handle(WorkerReady(worker)))
     todo = only(Run, core.handle(done(worker, first.tasks, 0.001)))
-    todo += only(Run, core.handle(Away(0.5), Taken(0)))
+    todo += only(Run, core.handle(Away(0.5), Taken([0])))
     assert len(todo) == 7
     for task in range(1, 8):
         run = todo.pop(0)
-        actions = core.handle(done(worker, run.tasks, 0.001), Away(0.0), Taken(task))
+        actions = core.handle(done(worker, run.tasks, 0.001), Away(0.0), Taken([task]))
         todo += only(Run, actions)
     assert len(todo) == 2
 
