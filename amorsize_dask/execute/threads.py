@@ -26,7 +26,12 @@ from amorsize_dask.measure.clock import (
 
 
 class Mailbox:
-    """Messages from threads to the loop, with a descriptor that the loop waits for."""
+    """Messages from threads to the loop, with a descriptor that the loop waits for.
+
+    Threads hold a lock only while they signal. The loop needs none: it would have to
+    wait for a thread that writes, and with it for the GIL. What is put before the loop
+    takes back the signal is taken then, and whoever puts something later signals again.
+    """
 
     def __init__(self) -> None:
         self._reader, self._writer = os.pipe()
@@ -42,36 +47,36 @@ class Mailbox:
 
     def put(self, worker: int, result: BatchResult) -> None:
         """Leave a message and wake the loop."""
-        with self._lock:
-            self._messages.append((worker, result))
-            self._signal()
+        self._messages.append((worker, result))
+        self._signal()
 
     def _signal(self) -> None:
-        if not self._is_signalled and self._writer >= 0:
-            self._is_signalled = True
-            os.write(self._writer, b"!")
+        if self._is_signalled:
+            return
+        with self._lock:
+            if not self._is_signalled and self._writer >= 0:
+                self._is_signalled = True
+                os.write(self._writer, b"!")
 
     def wake(self) -> None:
         """Wake the loop; there is news for those who ask for it."""
-        with self._lock:
-            self._is_woken = True
-            self._signal()
+        self._is_woken = True
+        self._signal()
 
     def take_wake(self) -> bool:
         """Whether `wake` was called since this was asked last."""
-        with self._lock:
-            is_woken, self._is_woken = self._is_woken, False
-        return is_woken
+        if not self._is_woken:
+            return False
+        self._is_woken = False
+        return True
 
     def take(self) -> list[tuple[int, BatchResult]]:
         """Take all messages."""
-        with self._lock:
-            if self._is_signalled:
-                os.read(self._reader, 1)
-                self._is_signalled = False
-            messages = list(self._messages)
-            self._messages.clear()
-        return messages
+        with suppress(BlockingIOError):
+            # One is there, or more where a thread was in the midst of signalling.
+            os.read(self._reader, 64)
+        self._is_signalled = False
+        return [self._messages.popleft() for _ in range(len(self._messages))]
 
     def close(self) -> None:
         """Close the descriptors; threads that still put something do no harm."""
@@ -172,14 +177,17 @@ class ThreadWorker:
         with suppress(KeyboardInterrupt), RunDelay(threading.get_native_id()) as delay:
             while (batch := self._batches.get()) is not None:
                 items, measures_links = batch
-                with links_measured(delay) as links:
-                    result = run_batch(
-                        items, self._values, delay, lambda: self._is_cancelled
-                    )
                 if measures_links:
+                    with links_measured(delay) as links:
+                        result = self._run(items, delay)
                     result.links = links
+                else:
+                    result = self._run(items, delay)
                 if self._is_cancelled:
                     return
                 self._mailbox.put(self._number, result)
                 # The arguments must not live until the next batch comes.
                 del batch, items, result
+
+    def _run(self, items: Sequence[Item], delay: RunDelay) -> BatchResult:
+        return run_batch(items, self._values, delay, lambda: self._is_cancelled)
