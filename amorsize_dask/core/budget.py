@@ -7,12 +7,11 @@ their results. All is counted from what was measured; the core never sees a valu
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterable, Sequence
 from math import inf
 
 from amorsize_dask.core.events import CALLER
-from amorsize_dask.core.graph import GraphState
+from amorsize_dask.core.graph import GraphState, count_stages
 from amorsize_dask.core.outcome import Outcome
 
 #: Share of the limit up to which tasks are started. Smaller: memory lies idle; larger:
@@ -160,16 +159,15 @@ class Budget:
             self.held_bytes += small_bytes
         self._note_peak()
 
-    def drop(self, tasks: Iterable[int]) -> None:
+    def drop(self, tasks: Sequence[int]) -> None:
         """Forget results that no one needs any more."""
         resident, spilled = self._resident, self._spilled
         if resident or spilled:
-            tasks = list(tasks)
             small = [t for t in tasks if t not in resident and t not in spilled]
             if len(small) < len(tasks):
                 self._drop_large(tasks)
             tasks = small
-        for stage, n in Counter(map(self._stage_of.__getitem__, tasks)).items():
+        for stage, n in count_stages(self._stage_of, tasks).items():
             self._drop_small(stage, n)
 
     def _drop_large(self, tasks: Iterable[int]) -> None:
@@ -286,8 +284,10 @@ class Budget:
         """Return what tasks' results take in a process, as far as they are large."""
         resident, spilled, loaded = self._resident, self._spilled, self._loaded
         return sum(
-            max(resident.get(t, 0.0), spilled.get(t, 0.0), loaded.get(t, 0.0))
-            for t in tasks
+            [
+                max(resident.get(t, 0.0), spilled.get(t, 0.0), loaded.get(t, 0.0))
+                for t in tasks
+            ]
         )
 
     def bytes_to_load(self, tasks: Iterable[int]) -> float:

@@ -164,8 +164,12 @@ class Fitting:
         In this process that is what is in files; in another one it is all.
         """
         dependencies = self._graph.dependencies
-        needed = {d for task in tasks for d in dependencies[task]} - seen
-        seen |= needed
+        needed: list[int] = []
+        for task in tasks:
+            for dependency in dependencies[task]:
+                if dependency not in seen:
+                    seen.add(dependency)
+                    needed.append(dependency)
         if lane in CALLER_LANES:
             return self._budget.bytes_to_load(needed)
         return self._budget.bytes_of_large(needed)

@@ -88,6 +88,16 @@ class Graph:
         return len(self.dependencies)
 
 
+def count_stages(stage_of: Sequence[int], tasks: Sequence[int]) -> dict[int, int]:
+    """Return how many of some tasks each of their stages has."""
+    stages = [stage_of[task] for task in tasks]
+    # Nearly always they have one, and a list is quick to see that.
+    n_first = stages.count(stages[0]) if stages else 0
+    if n_first == len(stages):
+        return {stages[0]: n_first} if stages else {}
+    return Counter(stages)
+
+
 class GraphState:
     """Which task is in which state, and whose value is still needed.
 
@@ -157,14 +167,13 @@ class GraphState:
             return len(tasks)
         return sum(map(self._n_items.__getitem__, tasks))
 
-    def count_by_stage(self, tasks: Sequence[int]) -> Counter[int]:
+    def count_by_stage(self, tasks: Sequence[int]) -> dict[int, int]:
         """Return the same for each of their stages."""
-        stage_of = self.stage_of
         if not self.graph.n_items:
-            return Counter(map(stage_of.__getitem__, tasks))
+            return count_stages(self.stage_of, tasks)
         found: Counter[int] = Counter()
         for task in tasks:
-            found[stage_of[task]] += self._n_items[task]
+            found[self.stage_of[task]] += self._n_items[task]
         return found
 
     def has_finished(self, task: int) -> bool:

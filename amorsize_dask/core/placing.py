@@ -113,7 +113,7 @@ class Placing:
         n_tasks = Counter(graph.stage_of)
         n_items = graph.count_by_stage(range(len(graph.graph)))
         for number, stage in enumerate(self.stages):
-            stage.n_left = n_items[number]
+            stage.n_left = n_items.get(number, 0)
             if number in n_tasks:
                 stage.n_items_a_task = stage.n_left / n_tasks[number]
         for number, experience in recalled.items():

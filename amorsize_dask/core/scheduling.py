@@ -15,7 +15,6 @@ workers are up. A task that is all there is to do runs in the calling thread at 
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import assert_never
@@ -292,7 +291,8 @@ class Scheduling:
         for number, n in event.n_more.items():
             self.stages[number].n_more = n
         self._graph.add(event.tasks)
-        self._placing.expect(Counter(number for _, number in event.tasks))
+        stages = [number for _, number in event.tasks]
+        self._placing.expect({n: stages.count(n) for n in dict.fromkeys(stages)})
 
     def _finish_batch(self, event: BatchDone) -> None:
         n_threads = self._workers.count_busy(Lane.THREADS)
