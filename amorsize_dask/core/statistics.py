@@ -392,21 +392,27 @@ class StageStatistics:
         return self._shared_s / self._shared_n / self._mean_s
 
     def _add_sizes(self, outcomes: Sequence[Outcome], n_items_a_task: float) -> None:
+        # Of many short tasks next to none are.
+        measured = [
+            out
+            for out in outcomes
+            if out.out_bytes is not None
+            or out.held_bytes is not None
+            or out.peak_bytes is not None
+        ]
         n_sized = n_pickled = 0
         held_bytes = pickled_bytes = pickled_held_bytes = 0
-        for _, _, _, out_bytes, peak_bytes, kept_bytes, _, loaded_bytes in outcomes:
-            if out_bytes is not None or kept_bytes is not None:
-                # As `Outcome.object_bytes`.
-                n_bytes = out_bytes if kept_bytes is None else kept_bytes
-                n_bytes = max(n_bytes or 0, loaded_bytes or 0)
+        for outcome in measured:
+            n_bytes, out_bytes = outcome.object_bytes, outcome.out_bytes
+            if n_bytes is not None:
                 n_sized += 1
                 held_bytes += n_bytes
                 if out_bytes is not None:
                     n_pickled += 1
                     pickled_bytes += out_bytes
                     pickled_held_bytes += n_bytes
-            if peak_bytes is not None:
-                peak = max(self._measured_peak_bytes, peak_bytes)
+            if outcome.peak_bytes is not None:
+                peak = max(self._measured_peak_bytes, outcome.peak_bytes)
                 self._measured_peak_bytes = self.peak_bytes = peak
         if n_sized:
             n_items = round(n_sized * n_items_a_task)
