@@ -15,6 +15,7 @@ from collections import deque
 from collections.abc import Sequence
 from contextlib import suppress
 from time import perf_counter
+from typing import NamedTuple
 
 from amorsize_dask.errors import ArgumentError, WorkerStartError
 from amorsize_dask.execute.channel import CallerChannel
@@ -25,10 +26,22 @@ from amorsize_dask.execute.launch import (
     hold_interrupts,
 )
 from amorsize_dask.execute.recipe import Sender
+from amorsize_dask.execute.spool import Spooled
 from amorsize_dask.execute.wire import dump, load
 
 #: How worker processes may be started.
 START_METHODS = ("forkserver", "spawn")
+
+
+class SentBatch(NamedTuple):
+    """A batch that a worker has been sent."""
+
+    tasks: list[int]
+    #: Bytes of its message, and the seconds that pickling them took.
+    n_bytes: int
+    pack_s: float
+    #: The file that the message is in, if it is in one.
+    spooled: Spooled | None
 
 
 class ProcessWorker:
@@ -43,9 +56,8 @@ class ProcessWorker:
     sentinel : int or None
         A descriptor that becomes readable when the process ends, where the system
         has such a thing.
-    batches : deque of (list of int, int, float)
-        The tasks of each batch that it was sent and has not answered, its bytes, and
-        the seconds that pickling them took.
+    batches : deque of SentBatch
+        What it was sent and has not answered.
     state : bytes
         The state of the caller that it was sent last.
     sender : Sender
@@ -88,7 +100,7 @@ class ProcessWorker:
         self.channel = channel
         self.pid: int | None = None
         self.sentinel: int | None = None
-        self.batches: deque[tuple[list[int], int, float]] = deque()
+        self.batches: deque[SentBatch] = deque()
         self.state = b""
         self.sender = Sender()
 

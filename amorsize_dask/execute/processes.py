@@ -28,11 +28,12 @@ from amorsize_dask.execute.deadlines import Deadlines
 from amorsize_dask.execute.failure import load_failure
 from amorsize_dask.execute.log_record import handle_record
 from amorsize_dask.execute.losses import Losses
+from amorsize_dask.execute.message_files import MessageFiles, is_kept
 from amorsize_dask.execute.node import Key
-from amorsize_dask.execute.pool import ProcessWorker, WorkerPool
+from amorsize_dask.execute.pool import ProcessWorker, SentBatch, WorkerPool
 from amorsize_dask.execute.preload import of_dask
 from amorsize_dask.execute.recipe import Recipe, Sender
-from amorsize_dask.execute.spool import Spooled, SpoolPlace, is_large
+from amorsize_dask.execute.spool import Spooled, SpoolPlace, is_large, remove
 from amorsize_dask.execute.store import Store
 from amorsize_dask.execute.wire import Part, count_bytes, dump, load
 from amorsize_dask.execute.worker import RunHead
@@ -105,6 +106,7 @@ class ProcessLane:
         self._workers: dict[int, ProcessWorker] = {}
         self._state: list[Part] | None = None
         self._place: SpoolPlace | None = None
+        self._files = MessageFiles()
         # Workers that have had a batch of this run.
         self._begun: set[int] = set()
         self.peak_rss_bytes: dict[int, int] = {}
@@ -169,13 +171,14 @@ class ProcessLane:
         self._begun.add(number)
         in_bytes = count_bytes(parts)
         if is_large(parts):
-            head.spooled = place.write(parts)
+            head.spooled = self._files.write(parts, place)
         if head.spooled is not None:
+            head.keeps_file = is_kept(head.spooled)
             parts = []
         worker.channel.send([dump(("run", head))[0], *parts])
         if not worker.batches:
             self._deadlines.begin(number)
-        worker.batches.append((tasks, in_bytes, pack_s))
+        worker.batches.append(SentBatch(tasks, in_bytes, pack_s, head.spooled))
         self._mind_writing(number, worker)
         return []
 
@@ -235,7 +238,10 @@ class ProcessLane:
 
     def _lose(self, number: int, worker: ProcessWorker) -> Event:
         ending = self._pool.ending(worker)
-        tasks = worker.batches[0][0] if worker.batches else []
+        tasks = worker.batches[0].tasks if worker.batches else []
+        for batch in worker.batches:
+            if batch.spooled is not None:
+                remove(batch.spooled)
         worker.batches.clear()
         self._deadlines.end(number)
         has_answered = worker.pid is not None
@@ -305,7 +311,9 @@ class ProcessLane:
         report: Report,
         message: list[bytearray],
     ) -> list[Event]:
-        tasks, in_bytes, pack_s = worker.batches.popleft()
+        tasks, in_bytes, pack_s, spooled = worker.batches.popleft()
+        if spooled is not None:
+            self._files.take_back(spooled)
         if worker.batches:
             self._deadlines.begin(number)
         else:

@@ -82,6 +82,8 @@ class RunHead:
     kept_bytes: int
     #: Where tasks and values are, if they don't follow.
     spooled: Spooled | None = None
+    #: Whether that file is the caller's, who is going to write it again.
+    keeps_file: bool = False
     #: Whether the caller wants to know when they have been loaded.
     tells_loaded: bool = False
 
@@ -320,7 +322,8 @@ def _load_batch(
         received[number] = load(recipe)
     if head.spooled is not None:
         parts = read(head.spooled)
-        remove(head.spooled)
+        if not head.keeps_file:
+            remove(head.spooled)
     items, values = load(parts)
     start = perf_counter()
     for key, value in values.items():
