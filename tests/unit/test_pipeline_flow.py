@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from types import SimpleNamespace
 from typing import Any
@@ -39,10 +40,7 @@ class Values:
 
     def __init__(self, value: Any) -> None:
         self.value = value
-        self.values = {0: value}
-
-    def key_of(self, task: int) -> int:
-        return 0
+        self.values = defaultdict(lambda: value)
 
     def read(self, task: int) -> Any:
         return self.value
