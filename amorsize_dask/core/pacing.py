@@ -58,11 +58,13 @@ class Pacing:
         # What was counted since a turn has begun.
         self._n_useful: dict[int, int] = {}
         self._least_batch_s: dict[int, float] = {}
+        self._most_batch_s: dict[int, float] = {}
 
     def begin_turn(self) -> None:
         """Count anew what is of use: something has happened."""
         self._n_useful.clear()
         self._least_batch_s.clear()
+        self._most_batch_s.clear()
 
     def count_useful(self, number: int, n_workers: int) -> int:
         """Return how many of the workers that a stage could have are of use now."""
@@ -119,11 +121,16 @@ class Pacing:
 
     def most_batch_s(self, number: int) -> float:
         """Return the seconds after which a slower stage misses what a batch brings."""
-        later = range(number + 1, len(self._stages))
-        slowest_s = max(map(self._left_s, later), default=0.0)
-        if not self._is_open or slowest_s <= self._left_s(number):
+        if not self._is_open:
             return inf
-        return self.least_batch_s(number)
+        seconds = self._most_batch_s.get(number)
+        if seconds is None:
+            later = range(number + 1, len(self._stages))
+            slowest_s = max(map(self._left_s, later), default=0.0)
+            is_slowest = slowest_s <= self._left_s(number)
+            seconds = inf if is_slowest else self.least_batch_s(number)
+            self._most_batch_s[number] = seconds
+        return seconds
 
     def _is_known(self, number: int) -> bool:
         """Whether an item is through a stage, if only in an earlier run."""
