@@ -62,6 +62,8 @@ class History:
         self._lock = threading.Lock()
         #: In the order in which they ran last; ``None``: not read so far.
         self._entries: dict[str, Entry] | None = None
+        # The file that was read, if what is new is all that isn't in it.
+        self._seen: _Seen = None
         self._news: set[str] = set()
 
     def recall(self, stage: str) -> Experience | None:
@@ -88,13 +90,17 @@ class History:
         with self._lock:
             if not self._news or self._entries is None:
                 return
-            kept = _load(self._folder)
-            for stage, entry in self._entries.items():
-                if stage in self._news:
-                    kept.pop(stage, None)
-                    kept[stage] = entry
+            kept = self._entries
+            # Reading a long one takes longer than all else at the end of a run.
+            if self._seen is None or self._seen != _look(self._folder):
+                kept = _load(self._folder)
+                for stage, entry in self._entries.items():
+                    if stage in self._news:
+                        kept.pop(stage, None)
+                        kept[stage] = entry
             self._entries = dict(list(kept.items())[-MAX_KEPT:])
-            self._news = set()
+            # Others may replace what is written now at any time.
+            self._seen, self._news = None, set()
             content = {
                 "version": VERSION,
                 "stages": {
@@ -117,13 +123,27 @@ class History:
         """
         with self._lock:
             self._entries = {}
-            self._news = set()
+            self._seen, self._news = None, set()
             _path(self._folder).unlink(missing_ok=True)
 
     def _read(self) -> dict[str, Entry]:
         if self._entries is None:
+            self._seen = _look(self._folder)
             self._entries = _load(self._folder)
         return self._entries
+
+
+#: Which file it is, when it was written and how long it is; ``None``: there is none.
+_Seen = tuple[int, int, int] | None
+
+
+def _look(folder: Path | None) -> _Seen:
+    """Return what tells a file of entries from the one that takes its place."""
+    try:
+        found = _path(folder).lstat()
+    except OSError:
+        return None
+    return found.st_ino, found.st_mtime_ns, found.st_size
 
 
 def _path(folder: Path | None) -> Path:

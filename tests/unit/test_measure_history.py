@@ -68,6 +68,35 @@ def test_processes_keep_what_others_have_saved(tmp_path: Path) -> None:
     assert list(History(tmp_path).entries()) == ["a", "b"]
 
 
+def test_processes_that_have_read_the_same(tmp_path: Path) -> None:
+    """Each finds what another one has written since, again and again."""
+    saved(tmp_path, a=SEEN, b=SEEN)
+    one, other = History(tmp_path), History(tmp_path)
+    assert one.recall("a") == other.recall("b") == SEEN
+    slower = replace(SEEN, mean_s=1.0)
+    for history, stage in ((one, "a"), (other, "c"), (one, "d"), (other, "b")):
+        history.note(stage, stage, slower)
+        history.save()
+    found = History(tmp_path).entries()
+    assert list(found) == ["a", "c", "d", "b"]
+    assert all(entry.experience == slower for entry in found.values())
+
+
+def test_file_that_is_unchanged_is_not_read_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    saved(tmp_path, a=SEEN, b=SEEN, c=SEEN)
+    history = History(tmp_path)
+    assert history.recall("a") == SEEN
+    with monkeypatch.context() as patched:
+        patched.delattr(module, "_load")
+        history.note("b", "b", replace(SEEN, mean_s=1.0))
+        history.save()
+    found = History(tmp_path).entries()
+    assert list(found) == ["a", "c", "b"]
+    assert found["b"].experience.mean_s == 1.0
+
+
 def test_those_that_ran_last_are_kept(tmp_path: Path) -> None:
     saved(tmp_path, **{f"s{i}": SEEN for i in range(MAX_KEPT)})
     saved(tmp_path, s0=SEEN, new=SEEN)
