@@ -149,10 +149,14 @@ class Feeding:
         if self._graph.graph.is_open:
             self._placing.pacing.begin_turn()
             self._boot_ahead()
-        for lane in (Lane.CLUSTER, Lane.PROCESSES, Lane.THREADS):
+        for lane in (Lane.CLUSTER, Lane.PROCESSES):
             if self._placing.placed[lane]:
                 self._start_workers(lane)
                 self._feed_workers(lane)
+        if self._placing.placed[Lane.THREADS]:
+            # Those that are up needn't wait until more have been started.
+            self._feed_workers(Lane.THREADS)
+            self._start_workers(Lane.THREADS)
         self._feed_caller()
         actions, self._actions = self._actions, []
         return actions
