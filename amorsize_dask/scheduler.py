@@ -436,7 +436,7 @@ class AmorsizeScheduler:
         start = perf_counter()
         error: BaseException | None = None
         try:
-            with SparedGraph(len(tasks.graph)):
+            with SparedGraph(len(tasks.graph), is_open=tasks.graph.is_open):
                 yield execution
         except BaseException as failure:
             error = failure

@@ -374,6 +374,9 @@ def test_the_collector_leaves_large_graphs_alone() -> None:
     """As long as they run, and not what others have frozen."""
     with SparedGraph(MANY_TASKS - 1):
         assert not gc.get_freeze_count()
+    with SparedGraph(0, is_open=True):
+        assert gc.get_freeze_count()
+    assert not gc.get_freeze_count()
     with SparedGraph(MANY_TASKS):
         assert gc.get_freeze_count()
         with SparedGraph(MANY_TASKS):
