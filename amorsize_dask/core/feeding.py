@@ -90,6 +90,11 @@ AHEAD_BOOTS = 5
 #: another; larger: where memory is short a round of waiting is lost.
 LARGER = 100
 
+#: Times as long as others that a batch may take whose results no one misses yet.
+#: Smaller: each costs the caller its time, which feeds slower stages; larger: who waits
+#: for the end of one, or counts what it holds, does so for longer.
+UNMISSED_BATCHES = 5
+
 #: Threads that are started before those that are up get work. Smaller: more rounds of
 #: the loop; larger: the first ones wait until the last one has been started.
 THREADS_AT_ONCE = 16
@@ -472,8 +477,8 @@ class Feeding:
         mean_s = self._placing.stages[number].statistics.mean_s
         if not seconds or not mean_s:
             return 1
-        n = int(min(seconds, self._limits.target_batch_s) / mean_s)
-        return self._cap(min(n, ceil(self._graph.n_items_ready[number] / n_workers)))
+        n = int(min(seconds, UNMISSED_BATCHES * self._limits.target_batch_s) / mean_s)
+        return self._cap(min(n, self._graph.n_items_ready[number]))
 
     def _overhead_s(self, lane: Lane, n_workers: int) -> float:
         """Return what a batch costs beside its tasks."""
