@@ -88,8 +88,9 @@ class Placing:
         lone_stages: frozenset[int] = frozenset(),
     ) -> None:
         n_stages = graph.graph.n_stages
-        self.stages = [Stage() for _ in range(n_stages)]
-        self.pacing = Pacing(self.stages, is_open=graph.graph.is_open)
+        is_open = graph.graph.is_open
+        self.stages = [Stage(is_open=is_open) for _ in range(n_stages)]
+        self.pacing = Pacing(self.stages, is_open=is_open)
         self.placed: dict[Lane, set[int]] = {lane: set() for lane in Lane}
         self.unplaced = set(range(n_stages))
         self.unwatched: set[int] = set()

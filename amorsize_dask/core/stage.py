@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from math import inf
 
 from amorsize_dask.core.model import Lane, Placement, Workload
-from amorsize_dask.core.statistics import StageStatistics
+from amorsize_dask.core.statistics import UNWATCHED_S, StageStatistics
 
 
 class Stage:
@@ -35,8 +36,9 @@ class Stage:
         "suspects",
     )
 
-    def __init__(self) -> None:
-        self.statistics = StageStatistics()
+    def __init__(self, *, is_open: bool = False) -> None:
+        unwatched_s = UNWATCHED_S if is_open else inf
+        self.statistics = StageStatistics(unwatched_s=unwatched_s)
         self.placement: Placement | None = None
         #: Lanes that this stage can't use, each with a task that couldn't go there or
         #: come back, and what they answered.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from math import sqrt
+from math import inf, sqrt
 
 from amorsize_dask.core.experience import Experience
 from amorsize_dask.core.model import GIL_HANDOVER, Lane, Workload
@@ -54,9 +54,12 @@ FREE_FRACTION = 0.75
 WAITING_FRACTION = 0.5
 
 
-#: Seconds of a task below which it is taken to compute all the time that it has the
-#: GIL, if no one has watched one. Smaller: one that had to wait for the GIL once seems
-#: to wait for something else; larger: what waits for something else seems to be short.
+#: Seconds of a task of an open graph below which it is taken to compute all the time
+#: that it has the GIL, if no one has watched one. Smaller: one that had to wait for the
+#: GIL once seems to wait for something else; larger: what waits for something else
+#: seems to be short. In other graphs all are taken so: one task at least has run alone
+#: there, and those that wait for the GIL, or for a lock, would get ever more threads if
+#: they seemed to wait for something else, each with its memory.
 UNWATCHED_S = 0.005
 
 
@@ -99,6 +102,7 @@ class StageStatistics:
         "_sharing_items",
         "_sharing_n",
         "_sharing_s",
+        "_unwatched_s",
         "_variance",
         "gil_fraction",
         "held_bytes",
@@ -110,7 +114,8 @@ class StageStatistics:
         "seconds_by_lane",
     )
 
-    def __init__(self) -> None:
+    def __init__(self, *, unwatched_s: float = inf) -> None:
+        self._unwatched_s = unwatched_s
         #: Finished tasks, their items, and those of the tasks whose seconds count.
         self.n_finished = 0
         self.n_items_finished = 0
@@ -600,7 +605,7 @@ class StageStatistics:
         """Return how much of a task's time is due to others, going by its CPU time."""
         alone = self._alone_cpu_fraction
         if alone is None:
-            alone = float(seconds < UNWATCHED_S)
+            alone = float(seconds < self._unwatched_s)
         return max(0.0, seconds - cpu_s / alone) if alone else 0.0
 
     def workload(self, n_tasks: int, n_items_a_task: float = 1.0) -> Workload:

@@ -9,6 +9,7 @@ import pytest
 from amorsize_dask.core.experience import Experience
 from amorsize_dask.core.model import Lane
 from amorsize_dask.core.outcome import Outcome
+from amorsize_dask.core.stage import Stage
 from amorsize_dask.core.statistics import FIRST_SPREAD, WINDOW, StageStatistics
 
 
@@ -327,12 +328,15 @@ def test_threads_are_judged_by_what_they_compute(cpu_s: float, is_kept: bool) ->
     assert statistics.mean_s == pytest.approx(0.1 if is_kept else 1.0)
 
 
-@pytest.mark.parametrize(("seconds", "crowded_s"), [(0.002, 0.0015), (0.1, 0.0)])
+@pytest.mark.parametrize(
+    ("seconds", "crowded_s", "is_open"),
+    [(0.002, 0.0015, True), (0.1, 0.0, True), (0.1, 0.0995, False)],
+)
 def test_what_waits_for_long_is_not_taken_to_lack_the_gil(
-    seconds: float, crowded_s: float
+    seconds: float, crowded_s: float, is_open: bool
 ) -> None:
     """No one has watched it: short tasks mostly compute, long ones may do anything."""
-    statistics = StageStatistics()
+    statistics = Stage(is_open=is_open).statistics
     statistics.add([Outcome(0, seconds, 0.0005)], Lane.THREADS, is_crowded=True)
     assert statistics.workload(1).crowded_s == pytest.approx(crowded_s)
     assert statistics.alone_s == pytest.approx(seconds - crowded_s)
