@@ -90,7 +90,11 @@ class Graph:
 
 def count_stages(stage_of: Sequence[int], tasks: Sequence[int]) -> dict[int, int]:
     """Return how many of some tasks each of their stages has."""
-    stages = [stage_of[task] for task in tasks]
+    return count_each([stage_of[task] for task in tasks])
+
+
+def count_each(stages: Sequence[int]) -> dict[int, int]:
+    """Return how often each of some stages is there, the first one first."""
     # Nearly always they have one, and a list is quick to see that.
     n_first = stages.count(stages[0]) if stages else 0
     if n_first == len(stages):

@@ -46,7 +46,7 @@ from amorsize_dask.core.events import (
 from amorsize_dask.core.experience import NOTHING_KNOWN, Experience
 from amorsize_dask.core.feeding import Feeding
 from amorsize_dask.core.forecast import Forecast
-from amorsize_dask.core.graph import Graph, GraphState
+from amorsize_dask.core.graph import Graph, GraphState, count_each
 from amorsize_dask.core.losses import ALLOWED_FAILURES, Losses
 from amorsize_dask.core.model import (
     CALLER_LANES,
@@ -291,8 +291,7 @@ class Scheduling:
         for number, n in event.n_more.items():
             self.stages[number].n_more = n
         self._graph.add(event.tasks)
-        stages = [number for _, number in event.tasks]
-        self._placing.expect({n: stages.count(n) for n in dict.fromkeys(stages)})
+        self._placing.expect(count_each([number for _, number in event.tasks]))
 
     def _finish_batch(self, event: BatchDone) -> None:
         n_threads = self._workers.count_busy(Lane.THREADS)

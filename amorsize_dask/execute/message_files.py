@@ -15,8 +15,8 @@ import os
 from collections.abc import Sequence
 from contextlib import suppress
 
-from amorsize_dask.execute.spool import Spooled, SpoolPlace, remove
-from amorsize_dask.execute.wire import Part, buffers_of, sizes_of
+from amorsize_dask.execute.spool import Spooled, SpoolPlace, remove, write_part
+from amorsize_dask.execute.wire import Part, sizes_of
 
 #: Bytes of a message up to which its file is used again. Smaller: larger messages take
 #: new memory each time; larger: files that no one reads take that much of it.
@@ -67,10 +67,7 @@ def _is_reusable(sizes: Sequence[int]) -> bool:
 def _write_again(path: str, parts: Sequence[Part]) -> Spooled:
     fd = os.open(path, os.O_WRONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
     try:
-        for buffer in buffers_of(parts[0]):
-            view = memoryview(buffer).cast("B")
-            while view:
-                view = view[os.write(fd, view) :]
+        write_part(fd, parts[0])
     finally:
         os.close(fd)
     return Spooled(path, sizes_of(parts))

@@ -145,12 +145,9 @@ def _write(path: str, parts: Sequence[Part]) -> None:
         for part in parts:
             start = -(-end // ALIGNMENT) * ALIGNMENT
             if start > end:
-                _write_all(fd, memoryview(bytes(start - end)))
-            end = start
-            for buffer in buffers_of(part):
-                view = memoryview(buffer).cast("B")
-                _write_all(fd, view)
-                end += len(view)
+                write_part(fd, bytes(start - end))
+            write_part(fd, part)
+            end = start + count_bytes([part])
     except BaseException:
         os.unlink(path)
         raise
@@ -158,9 +155,12 @@ def _write(path: str, parts: Sequence[Part]) -> None:
         os.close(fd)
 
 
-def _write_all(fd: int, view: memoryview) -> None:
-    while view:
-        view = view[os.write(fd, view) :]
+def write_part(fd: int, part: Part) -> None:
+    """Write all of a part to where a file is."""
+    for buffer in buffers_of(part):
+        view = memoryview(buffer).cast("B")
+        while view:
+            view = view[os.write(fd, view) :]
 
 
 def is_large(parts: Sequence[Part]) -> bool:
