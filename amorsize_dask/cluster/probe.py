@@ -257,6 +257,8 @@ def _run_watched(
     if result.outcomes:
         # What the task has given back, or what there is more than before apart from
         # its result: memory that is kept for the next one is taken by that one, too.
+        # Up to 64 MB that an earlier thread freed aren't seen if this one takes them:
+        # the C library keeps them for it, whoever trims, and tells no one.
         kept = sum(map(sizeof, result.values))
         passing = max(0, peak - read_rss(), peak - before - kept)
         result.outcomes[0] = result.outcomes[0]._replace(peak_bytes=passing)
