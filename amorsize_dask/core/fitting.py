@@ -83,7 +83,8 @@ class Fitting:
             n = self._fit_on_cluster(number, n)
             if not n:
                 return 0
-        own_bytes, each_bytes = self._bytes_of(number, lane)
+        head = self._graph.ready[number].head
+        own_bytes, each_bytes = self._bytes_of(number, lane, head)
         read_bytes = self._bytes_to_load(number, n, lane)
         n_units = min(n // least, len(read_bytes) or n) or 1
 
@@ -96,7 +97,6 @@ class Fitting:
             return n_units * least
         is_waiting = self._graph.n_in_flight and budget.is_about_to_free()
         if need(1) > budget.room_bytes and not is_waiting:
-            head = self._graph.ready[number].head
             spilled = budget.spill(need(1), kept=self._graph.dependencies[head])
             if spilled:
                 actions.append(Spill(spilled))
@@ -110,7 +110,8 @@ class Fitting:
 
     def count_fitting(self, number: int, lane: Lane, times: float) -> int:
         """Return how many items fit if each takes so many times what is known."""
-        own_bytes, each_bytes = self._bytes_of(number, lane)
+        head = self._graph.ready[number].head
+        own_bytes, each_bytes = self._bytes_of(number, lane, head)
         item_bytes = max(1.0, own_bytes + each_bytes)
         return int(max(0.0, self._budget.room_bytes) / (times * item_bytes))
 
@@ -174,10 +175,11 @@ class Fitting:
             return self._budget.bytes_to_load(needed)
         return self._budget.bytes_of_large(needed)
 
-    def _bytes_of(self, number: int, lane: Lane) -> tuple[float, float]:
+    def _bytes_of(self, number: int, lane: Lane, task: int) -> tuple[float, float]:
         """Return what a batch takes however long it is, and for each of its items.
 
-        It is what it takes here: tasks on a cluster only bring their results.
+        `task` is one of it. It is what it takes here: tasks on a cluster only bring
+        their results.
         """
         stage = self._stages[number]
         each_bytes = max(stage.statistics.held_bytes, stage.statistics.out_bytes)
@@ -189,7 +191,10 @@ class Fitting:
             own_bytes += stage.statistics.out_bytes
         elif lane is Lane.THREADS:
             # What each thread takes is not seen: a result is mostly made of something
-            # as large.
+            # as large, and of what a task is given it mostly makes as much.
+            if not own_bytes and self._budget.has_large:
+                given = self._graph.dependencies[task]
+                own_bytes = self._budget.bytes_of_large(given)
             own_bytes = max(own_bytes, each_bytes)
         return own_bytes, each_bytes
 
@@ -201,7 +206,7 @@ class Fitting:
             n_items = self._graph.count_by_stage(tasks)
         most_bytes = total_bytes = 0.0
         for number, n in n_items.items():
-            own_bytes, each_bytes = self._bytes_of(number, lane)
+            own_bytes, each_bytes = self._bytes_of(number, lane, tasks[0])
             most_bytes = max(most_bytes, own_bytes)
             total_bytes += n * each_bytes
         if lane is Lane.PROCESSES and self._budget.has_large:

@@ -49,7 +49,8 @@ class Report:
     #: Seconds and CPU seconds of each task that was, in order.
     seconds: list[float]
     cpu_s: list[float | None]
-    #: What the batch took at its peak and gave back.
+    #: What the batch took at its peak and gave back, 0 if it kept it all; ``None``: it
+    #: wasn't seen to take any.
     peak_bytes: int | None
     #: Highest resident bytes of this process while it ran, and those at the end.
     peak_rss_bytes: int
@@ -113,7 +114,7 @@ def make_report(
     report = Report(
         [outcome.seconds for outcome in outcomes],
         [outcome.cpu_s for outcome in outcomes],
-        max((out.peak_bytes or 0 for out in outcomes), default=0) or None,
+        outcomes[-1].peak_bytes if outcomes else None,
         read_peak_rss(),
         rss_bytes,
         payloads,
@@ -198,7 +199,7 @@ def read_answer(
             continue
         outcomes.append(Outcome(task, seconds, cpu_s, size))
         values.append(value)
-    if report.peak_bytes and outcomes:
+    if report.peak_bytes is not None and outcomes:
         outcomes[-1] = outcomes[-1]._replace(peak_bytes=report.peak_bytes)
     return answer
 

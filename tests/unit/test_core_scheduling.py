@@ -919,6 +919,31 @@ def test_no_more_is_looked_at_than_fits(monkeypatch: pytest.MonkeyPatch) -> None
     assert 0 < n_looks < 100 * n_turns
 
 
+def test_threads_take_as_much_as_they_are_given() -> None:
+    """How much isn't seen there: as many run as have room for twice what goes in."""
+    n = 20
+    known = seen(0.02, n, out_bytes=10.0)
+    known = Sampled(**asdict(replace(known, cpu_fraction=0.0, gil_fraction=0.0)))
+    graph = staged([0, 1] * n, [(i - 1,) if i % 2 else () for i in range(2 * n)])
+    limits = Limits(lanes=(INLINE, THREADS), memory_limit_bytes=1100 * MB)
+    core = Scheduling(graph, machine(4), limits, recalled={1: known})
+    actions, n_running = core.handle(), 0
+    while actions:
+        events: list[Event] = [
+            WorkerReady(worker)
+            for start in only(StartWorkers, actions)
+            for worker in start.workers
+        ]
+        for run in only(Run, actions):
+            if run.tasks[0] % 2:
+                n_running += len(run.tasks)
+            else:
+                made = [Outcome(task, 1e-3, 1e-3, 100 * MB) for task in run.tasks]
+                events.append(BatchDone(run.worker, made))
+        actions = core.handle(*events)
+    assert 2 <= n_running <= 4
+
+
 @pytest.mark.parametrize("recalled", [{}, {0: seen(1e-3, 100, out_bytes=3e4)}])
 def test_results_that_are_large_as_objects(recalled: dict[int, Experience]) -> None:
     """After a sample whose pickle is small no more are made than have room."""

@@ -107,6 +107,15 @@ def test_arguments_are_writable() -> None:
     assert array.sum() == 10_000
 
 
+def test_what_is_taken_and_kept_is_measured_as_nothing() -> None:
+    """Else what earlier runs have measured would be taken for it."""
+    n_bytes = 50_000_000
+    report, answer = run(lambda _: np.ones(n_bytes // 8))
+    assert report.peak_bytes is not None
+    assert report.peak_bytes < n_bytes / 10
+    assert answer.outcomes[0].peak_bytes == report.peak_bytes
+
+
 def test_failure() -> None:
     """What came before a failure is sent, and the exception itself."""
     _, answer = run(lambda _: 1, lambda _: [][3], lambda _: 2)
