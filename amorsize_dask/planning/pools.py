@@ -5,10 +5,12 @@ one. With N items of t seconds and deviation s each, chunks of k items, n proces
 take b seconds to boot, x seconds to move an item and r to move a chunk::
 
     b + max( rounds(N / k, n, k (t + x) + r, s sqrt(k)),     the processes
-             N x + N r / 2 k )                               the caller feeds them
+             f = N x + N r / 2 k,                            the caller feeds them
+             (N (c t + x) + N r / k + f) / cores )           all that is computed
 
-Where it is known what each item takes, chunks are handed out in thought instead: long
-items are mostly beside each other, and a last chunk of them takes long.
+of which c is the share of t that an item computes. Where it is known what each item
+takes, chunks are handed out in thought instead: long items are mostly beside each
+other, and a last chunk of them takes long.
 """
 
 from __future__ import annotations
@@ -133,13 +135,25 @@ def choose_pool(
     item_s += (workload.in_bytes + workload.out_bytes) / costs.bytes_per_s
     largest = max(1, int(min(target_chunk_s / max(item_s, 1e-9), workload.n_tasks)))
 
+    def boot_s(n: int) -> float:
+        return costs.boot_first_s + (n - 1) * costs.boot_next_s
+
+    def share_s(size: int) -> float:
+        """Return the seconds that feeding takes, or all that is computed on the cores.
+
+        The caller has a core of its own only if there are more than processes.
+        """
+        extra_s = workload.n_tasks * (item_s - workload.mean_s)
+        messages_s = ceil(workload.n_tasks / size) * chunk_s
+        feed_s = extra_s + messages_s / 2
+        computed_s = serial_s * workload.cpu_fraction + extra_s + messages_s
+        return max(feed_s, (computed_s + feed_s) / machine.n_cores)
+
     def predict(n: int, size: int) -> float:
-        boot_s = costs.boot_first_s + (n - 1) * costs.boot_next_s
         n_chunks = ceil(workload.n_tasks / size)
-        return boot_s + max(
-            rounds_s(n_chunks, n, size * item_s + chunk_s, workload.std_s * size**0.5),
-            workload.n_tasks * (item_s - workload.mean_s) + n_chunks * chunk_s / 2,
-        )
+        chunk = size * item_s + chunk_s
+        crew_s = rounds_s(n_chunks, n, chunk, workload.std_s * size**0.5)
+        return boot_s(n) + max(crew_s, share_s(size))
 
     def choose_size(n: int) -> tuple[float, int]:
         sizes = {
@@ -164,10 +178,11 @@ def choose_pool(
             each_s,
             n_jobs,
             {found[n_jobs][1], *(size for size in SIZES if least <= size <= largest)},
-            boot_s=costs.boot_first_s + (n_jobs - 1) * costs.boot_next_s,
             extra_s=item_s - workload.mean_s,
             chunk_s=chunk_s,
+            share_s=share_s,
         )
+        found[n_jobs] = found[n_jobs][0] + boot_s(n_jobs), found[n_jobs][1]
     if n_jobs == 1 or found[n_jobs][0] > (1 - GAIN_FRACTION) * serial_s:
         n_jobs = 1
     seconds, chunksize = found[n_jobs]
@@ -184,13 +199,14 @@ def _choose_chunks(
     n: int,
     sizes: Iterable[int],
     *,
-    boot_s: float,
     extra_s: float,
     chunk_s: float,
+    share_s: Callable[[int], float],
 ) -> tuple[float, int]:
     """Return what a pool takes with the best size of chunks, and that size.
 
-    Each chunk, in order, goes to the process that is free first.
+    Each chunk, in order, goes to the process that is free first; `share_s` is what all
+    takes at least with chunks of a size.
     """
     predicted: dict[int, float] = {}
     for size in sorted(sizes):
@@ -199,8 +215,7 @@ def _choose_chunks(
             some = each_s[start : start + size]
             chunk = sum(some) + len(some) * extra_s + chunk_s
             heapreplace(free_at, free_at[0] + chunk)
-        feed_s = len(each_s) * extra_s + ceil(len(each_s) / size) * chunk_s / 2
-        predicted[size] = boot_s + max(*free_at, feed_s)
+        predicted[size] = max(*free_at, share_s(size))
     good_s = min(predicted.values()) / (1 - WORKER_GAIN_FRACTION)
     # The smallest of those that are as good, as above.
     return next((s, size) for size, s in predicted.items() if s <= good_s)
