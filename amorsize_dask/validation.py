@@ -17,7 +17,7 @@ from amorsize_dask.core.model import Costs
 from amorsize_dask.core.placement import WORKER_BYTES
 from amorsize_dask.core.units import format_bytes, format_seconds
 from amorsize_dask.errors import AmorsizeError
-from amorsize_dask.execute import spool
+from amorsize_dask.execute.spool_folder import SHARED_MEMORY
 from amorsize_dask.execute.start_method import choose_start_method, has_processes
 from amorsize_dask.measure.cores import (
     count_by_affinity,
@@ -203,7 +203,7 @@ def _find_scarce_memory(n_cores: int, memory_bytes: int) -> Iterator[str]:
 
 
 def _find_scarce_shared_memory() -> Iterator[str]:
-    folder = spool.SHARED_MEMORY
+    folder = SHARED_MEMORY
     if not folder.is_dir():
         return
     if not os.access(folder, os.W_OK | os.X_OK):

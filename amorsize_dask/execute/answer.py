@@ -10,13 +10,11 @@ from __future__ import annotations
 import pickle
 import warnings
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 from time import perf_counter
 from typing import Any, NamedTuple
 
 from amorsize_dask.core.outcome import Outcome
 from amorsize_dask.execute.batch import BatchResult
-from amorsize_dask.execute.failure import dump_failure
 from amorsize_dask.execute.spool import SPOOL_BYTES, Spooled, SpoolPlace, is_large
 from amorsize_dask.execute.wire import Buffer, Part, count_bytes, dump, load
 from amorsize_dask.measure.rss import read_peak_rss, read_rss
@@ -42,8 +40,7 @@ class Left(NamedTuple):
 Payload = int | Parts | Spooled | Left | str
 
 
-@dataclass(slots=True)
-class Report:
+class Report(NamedTuple):
     """What came of a batch. It says nothing of tasks that were not run."""
 
     #: Seconds and CPU seconds of each task that was, in order.
@@ -59,14 +56,14 @@ class Report:
     #: follows, or how many of the other parts are its, or where it is, or why there is
     #: none.
     payloads: list[Payload]
+    warnings: list[CaughtWarning]
     #: Position and parts of the exception, if a task raised.
-    failure: tuple[int, list[bytes]] | None = None
+    failure: tuple[int, list[bytes]] | None
     #: Why the batch couldn't be unpickled; nothing was run then.
-    unloadable: str | None = None
+    unloadable: str | None
     #: Seconds that loading arguments from files and pickling results took; ``None``:
     #: not measured.
     pack_s: float | None = None
-    warnings: list[CaughtWarning] = field(default_factory=list)
 
 
 def make_answer(
@@ -97,8 +94,7 @@ def make_answer(
     start = perf_counter()
     payloads, following = _dump_values(result.values, place)
     pack_s = load_s + perf_counter() - start
-    report = make_report(result, caught, unloadable, payloads, read_kept())
-    report.pack_s = pack_s
+    report = make_report(result, caught, unloadable, payloads, read_kept(), pack_s)
     return [dump(("done", report))[0], *following]
 
 
@@ -108,23 +104,32 @@ def make_report(
     unloadable: str | None,
     payloads: list[Payload],
     rss_bytes: int,
+    pack_s: float | None = None,
 ) -> Report:
     """Return the report of a batch whose values have been pickled, as payloads say."""
     outcomes = result.outcomes
-    report = Report(
+    return Report(
         [outcome.seconds for outcome in outcomes],
         [outcome.cpu_s for outcome in outcomes],
         outcomes[-1].peak_bytes if outcomes else None,
         read_peak_rss(),
         rss_bytes,
         payloads,
-        unloadable=unloadable,
-        warnings=caught,
+        caught,
+        _dump_failure(result),
+        unloadable,
+        pack_s,
     )
-    if result.failure is not None:
-        parts = [bytes(part) for part in dump_failure(result.failure[1])]
-        report.failure = len(outcomes), parts
-    return report
+
+
+def _dump_failure(result: BatchResult) -> tuple[int, list[bytes]] | None:
+    if result.failure is None:
+        return None
+    # Most workers never need it.
+    from amorsize_dask.execute.failure import dump_failure
+
+    parts = [bytes(part) for part in dump_failure(result.failure[1])]
+    return len(result.outcomes), parts
 
 
 def _dump_values(
@@ -153,27 +158,25 @@ def _dump_values(
     return payloads, [b"".join(small), *large]
 
 
-@dataclass(slots=True)
-class Answer:
+class Answer(NamedTuple):
     """An answer as the caller reads it."""
 
-    outcomes: list[Outcome] = field(default_factory=list)
+    outcomes: list[Outcome]
     #: The values, or where they are.
-    values: list[Any] = field(default_factory=list)
+    values: list[Any]
     #: Tasks whose results can't be had, and why.
-    unshippable: list[tuple[int, str]] = field(default_factory=list)
-    failure: tuple[int, list[bytes]] | None = None
+    unshippable: list[tuple[int, str]]
+    #: The task that raised, and the parts of its exception.
+    failure: tuple[int, list[bytes]] | None
 
 
 def read_answer(
     report: Report, following: Sequence[Buffer], tasks: Sequence[int]
 ) -> Answer:
     """Read the answer to a batch of these tasks."""
-    answer = Answer()
-    if report.failure is not None:
-        position, failure = report.failure
-        answer.failure = tasks[position], failure
-    outcomes, values = answer.outcomes, answer.values
+    outcomes: list[Outcome] = []
+    values: list[Any] = []
+    unshippable: list[tuple[int, str]] = []
     joined = memoryview(following[0])
     start, n_parts = 0, 1
     for task, seconds, cpu_s, payload in zip(
@@ -191,17 +194,21 @@ def read_answer(
             elif isinstance(payload, Spooled | Left):
                 size, value = payload.n_bytes, payload
             else:
-                answer.unshippable.append((task, str(payload)))
+                unshippable.append((task, str(payload)))
                 continue
         except Exception as error:
             start += payload if type(payload) is int else 0
-            answer.unshippable.append((task, _describe(error)))
+            unshippable.append((task, _describe(error)))
             continue
         outcomes.append(Outcome(task, seconds, cpu_s, size))
         values.append(value)
     if report.peak_bytes is not None and outcomes:
         outcomes[-1] = outcomes[-1]._replace(peak_bytes=report.peak_bytes)
-    return answer
+    failure = None
+    if report.failure is not None:
+        position, parts = report.failure
+        failure = tasks[position], parts
+    return Answer(outcomes, values, unshippable, failure)
 
 
 def show_warnings(caught: list[CaughtWarning]) -> None:

@@ -5,10 +5,8 @@ from __future__ import annotations
 import os
 import sys
 import threading
-import traceback
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
 from time import perf_counter, thread_time
 from typing import Any, NoReturn
 
@@ -45,16 +43,20 @@ def leave_out(seconds: float, cpu_s: float) -> None:
     _left_out.cpu_s += cpu_s
 
 
-@dataclass(slots=True)
 class BatchResult:
     """What came of a batch: outcomes and values, in the order of the tasks."""
 
-    outcomes: list[Outcome] = field(default_factory=list)
-    values: list[Any] = field(default_factory=list)
-    #: The task that raised, and what; the tasks after it were not run.
-    failure: tuple[int, BaseException] | None = None
-    #: What the links of chains took; see `fused.links_measured`.
-    links: list[list[tuple[float, float]]] = field(default_factory=list)
+    __slots__ = ("failure", "links", "outcomes", "values")
+
+    def __init__(
+        self, outcomes: list[Outcome] | None = None, values: list[Any] | None = None
+    ) -> None:
+        self.outcomes = outcomes or []
+        self.values = values or []
+        #: The task that raised, and what; the tasks after it were not run.
+        self.failure: tuple[int, BaseException] | None = None
+        #: What the links of chains took; see `fused.links_measured`.
+        self.links: list[list[tuple[float, float]]] = []
 
 
 def run_batch(
@@ -156,6 +158,8 @@ def _end_fork(error: BaseException | None) -> NoReturn:
         status = error.code if isinstance(error.code, int) else bool(error.code)
     elif error is not None:
         status = 1
+        import traceback
+
         traceback.print_exception(error)
     flush()
     os._exit(status)

@@ -28,7 +28,7 @@ from amorsize_dask.measure.clock import RunDelay
 from amorsize_dask.measure.rss import read_rss
 
 #: What callers and workers must agree on. It changes with what they send each other.
-PROTOCOL = 1
+PROTOCOL = 2
 
 #: Bytes of a pickled result from which on it stays in the worker until someone needs
 #: it. Smaller: each costs the scheduler a task, some milliseconds; larger: what another

@@ -9,7 +9,6 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from itertools import pairwise
 from time import perf_counter, thread_time
 from typing import Any
@@ -53,11 +52,10 @@ def links_measured(delay: RunDelay) -> Iterator[list[list[tuple[float, float]]]]
         _measured.links = _measured.delay = None
 
 
-@dataclass(slots=True)
 class Chain:
     """Nodes that run one after the other, each on the value of the one before alone.
 
-    Attributes
+    Parameters
     ----------
     keys : sequence of key
         For each node the key under which the next one finds its value.
@@ -65,8 +63,11 @@ class Chain:
         The nodes, any number of them. The first may need several values.
     """
 
-    keys: Sequence[Key]
-    nodes: Sequence[Node]
+    __slots__ = ("keys", "nodes")
+
+    def __init__(self, keys: Sequence[Key], nodes: Sequence[Node]) -> None:
+        self.keys = keys
+        self.nodes = nodes
 
     def __call__(self, values: Mapping[Key, Any]) -> Any:
         """Run the nodes; `values` has what the first one needs."""
@@ -111,11 +112,10 @@ def _now() -> _Times:
     return perf_counter(), thread_time(), delay.read_s()
 
 
-@dataclass(slots=True)
 class Subgraph:
     """Nodes that run one after the other, on values of any of those before.
 
-    Attributes
+    Parameters
     ----------
     keys : sequence of key
         For each node the key under which the others find its value.
@@ -125,9 +125,17 @@ class Subgraph:
         For each node the keys among these whose values it is the last to need.
     """
 
-    keys: Sequence[Key]
-    nodes: Sequence[Node]
-    spent: Sequence[Sequence[Key]]
+    __slots__ = ("keys", "nodes", "spent")
+
+    def __init__(
+        self,
+        keys: Sequence[Key],
+        nodes: Sequence[Node],
+        spent: Sequence[Sequence[Key]],
+    ) -> None:
+        self.keys = keys
+        self.nodes = nodes
+        self.spent = spent
 
     def __call__(self, values: Mapping[Key, Any]) -> Any:
         """Run the nodes; `values` has what they need from elsewhere."""
@@ -144,11 +152,10 @@ class Subgraph:
         return known[key]
 
 
-@dataclass(slots=True)
 class Call:
     """A task whose nodes are shared by others, on inputs of its own.
 
-    Attributes
+    Parameters
     ----------
     body : callable
         The shared nodes.
@@ -156,8 +163,11 @@ class Call:
         Under which key they find what: keys, and what gets the values.
     """
 
-    body: Node
-    inputs: Sequence[tuple[Key, Node]]
+    __slots__ = ("body", "inputs")
+
+    def __init__(self, body: Node, inputs: Sequence[tuple[Key, Node]]) -> None:
+        self.body = body
+        self.inputs = inputs
 
     def __call__(self, values: Mapping[Key, Any]) -> Any:
         """Run the nodes; `values` has what the inputs need."""

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Coroutine
-from dataclasses import dataclass
 from enum import Enum
-from inspect import iscoroutinefunction
 from time import perf_counter, thread_time
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from amorsize_dask.errors import BatchLengthError
 from amorsize_dask.execute.batch import leave_out
@@ -21,8 +19,7 @@ class Mark(Enum):
     DROPPED = "dropped"
 
 
-@dataclass(frozen=True, slots=True)
-class Skipped:
+class Skipped(NamedTuple):
     """Stands for an item that a stage has failed on, and which doesn't go on."""
 
     #: The exception's class and text.
@@ -84,6 +81,9 @@ class ItemCall:
         n_retries: int = 0,
         skips: bool = False,
     ) -> None:
+        # Workers only unpickle calls, and boot in less time without it.
+        from inspect import iscoroutinefunction
+
         self.name = name
         self._function = function
         self.shape = shape

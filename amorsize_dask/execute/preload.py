@@ -19,6 +19,9 @@ from amorsize_dask.execute.node import Node
 from amorsize_dask.execute.recipe import Piece
 from amorsize_dask.execute.wire import SPAWNED_MAIN
 
+#: What a function or a class that travels by value needs where it arrives.
+CLOUDPICKLE = "cloudpickle"
+
 #: Nodes that are looked at, evenly spread. Smaller: those of a short stage are missed,
 #: and each worker imports for itself; larger: looking takes time before each boot.
 N_LOOKED = 64
@@ -49,6 +52,11 @@ def of_dask(modules: Sequence[str]) -> list[str]:
     return [name for name in modules if name.split(".")[0] == "dask"]
 
 
+def for_all(modules: Sequence[str]) -> list[str]:
+    """Return those of some modules that are imported once for all workers."""
+    return [*of_dask(modules), *(name for name in modules if name == CLOUDPICKLE)]
+
+
 def _parts(node: Node) -> Iterator[Any]:
     """Yield what a node is made of that has a module."""
     for leaf in find_leaves(node):
@@ -64,8 +72,8 @@ def _modules(part: Any) -> Iterator[str]:
         part = part.func
     for owner in (part, type(part)):
         module = getattr(owner, "__module__", None)
-        if isinstance(module, str) and not _is_by_value(owner):
-            yield module
+        if isinstance(module, str):
+            yield CLOUDPICKLE if _is_by_value(owner) else module
     if isinstance(part, FunctionType):
         for value in _globals_that_travel(part):
             if isinstance(value, ModuleType):

@@ -31,7 +31,7 @@ from amorsize_dask.execute.losses import Losses
 from amorsize_dask.execute.message_files import MessageFiles, is_kept
 from amorsize_dask.execute.node import Key
 from amorsize_dask.execute.pool import ProcessWorker, SentBatch, WorkerPool
-from amorsize_dask.execute.preload import of_dask
+from amorsize_dask.execute.preload import for_all
 from amorsize_dask.execute.recipe import Recipe, Sender
 from amorsize_dask.execute.spool import Spooled, SpoolPlace, is_large, remove
 from amorsize_dask.execute.store import Store
@@ -126,7 +126,7 @@ class ProcessLane:
         self._losses.begin()
         warm = self._pool.take(len(numbers))
         try:
-            cold = self._pool.boot(len(numbers) - len(warm), of_dask(self._modules))
+            cold = self._pool.boot(len(numbers) - len(warm), for_all(self._modules))
         except WorkerStartError as error:
             for worker in warm:
                 self._pool.give_back(worker)
@@ -166,19 +166,24 @@ class ProcessLane:
             reason = f"{type(error).__name__}: {error}"
             return [Unshippable(number, self._find_unshippable(tasks), "task", reason)]
         self._send_state(worker)
-        head = RunHead(number not in self._begun, recipes, place, self._kept_bytes)
-        head.tells_loaded = self._deadlines.timeout_s is not None
-        self._begun.add(number)
         in_bytes = count_bytes(parts)
-        if is_large(parts):
-            head.spooled = self._files.write(parts, place)
-        if head.spooled is not None:
-            head.keeps_file = is_kept(head.spooled)
+        spooled = self._files.write(parts, place) if is_large(parts) else None
+        if spooled is not None:
             parts = []
+        head = RunHead(
+            is_first=number not in self._begun,
+            recipes=recipes,
+            place=place,
+            kept_bytes=self._kept_bytes,
+            spooled=spooled,
+            keeps_file=spooled is not None and is_kept(spooled),
+            tells_loaded=self._deadlines.timeout_s is not None,
+        )
+        self._begun.add(number)
         worker.channel.send([dump(("run", head))[0], *parts])
         if not worker.batches:
             self._deadlines.begin(number)
-        worker.batches.append(SentBatch(tasks, in_bytes, pack_s, head.spooled))
+        worker.batches.append(SentBatch(tasks, in_bytes, pack_s, spooled))
         self._mind_writing(number, worker)
         return []
 

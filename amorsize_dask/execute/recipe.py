@@ -9,7 +9,6 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from itertools import count
 from typing import Any, NamedTuple
 
@@ -40,13 +39,12 @@ class Cut(NamedTuple):
     n_steps: int
 
 
-@dataclass(slots=True, eq=False)
 class Recipe:
     """Calls that are made one after the other, each on values of those before.
 
     They are a list and not nested, so that there may be any number of them.
 
-    Attributes
+    Parameters
     ----------
     constants : sequence
         Functions and values that are the same for all pieces.
@@ -62,21 +60,37 @@ class Recipe:
         Where it can be cut, if it can.
     """
 
-    constants: Sequence[Any]
-    n_arguments: int
-    references: Sequence[int]
-    steps: Sequence[Step]
-    name: str
-    cut: Cut | None = None
-    #: Whether all is one call of a constant, with the arguments as they are.
-    _is_plain: bool = field(init=False)
+    __slots__ = (
+        "_is_plain",
+        "constants",
+        "cut",
+        "n_arguments",
+        "name",
+        "references",
+        "steps",
+    )
 
-    def __post_init__(self) -> None:
-        function, positional, keywords, _ = self.steps[0]
+    def __init__(
+        self,
+        constants: Sequence[Any],
+        n_arguments: int,
+        references: Sequence[int],
+        steps: Sequence[Step],
+        name: str,
+        cut: Cut | None = None,
+    ) -> None:
+        self.constants = constants
+        self.n_arguments = n_arguments
+        self.references = references
+        self.steps = steps
+        self.name = name
+        self.cut = cut
+        function, positional, keywords, _ = steps[0]
+        # Whether all is one call of a constant, with the arguments as they are.
         self._is_plain = (
-            len(self.steps) == len(self.constants) == 1
+            len(steps) == len(constants) == 1
             and function == 0
-            and [*positional] == [*range(1, 1 + self.n_arguments)]
+            and [*positional] == [*range(1, 1 + n_arguments)]
             and not keywords
         )
 

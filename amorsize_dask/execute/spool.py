@@ -13,7 +13,6 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
-from pathlib import Path
 from typing import NamedTuple
 
 from amorsize_dask.execute.mapped import map_private
@@ -30,9 +29,6 @@ ALIGNMENT = 64
 #: Share of what is free in a place in memory that one payload may take. Smaller: large
 #: ones go to disk while there is room; larger: others find none for theirs.
 MEMORY_FRACTION = 0.5
-
-#: Where files of shared memory are, on systems that have such a place.
-SHARED_MEMORY = Path("/dev/shm")
 
 
 class Spooled(NamedTuple):

@@ -21,7 +21,7 @@ from pathlib import Path
 import psutil
 from dask import config
 
-from amorsize_dask.execute import spool
+from amorsize_dask.execute.spool import SpoolPlace
 
 try:
     import fcntl
@@ -37,6 +37,9 @@ STALE_S = 600.0
 #: File systems that are kept in memory. Some systems have one for temporary files.
 MEMORY_FILE_SYSTEMS = ("tmpfs", "ramfs")
 
+#: Where files of shared memory are, on systems that have such a place.
+SHARED_MEMORY = Path("/dev/shm")
+
 #: Where temporary files are then that should go to disk.
 LASTING = Path("/var/tmp")
 
@@ -50,7 +53,7 @@ class SpoolFolder:
 
     Attributes
     ----------
-    place : spool.SpoolPlace
+    place : SpoolPlace
         Where to write.
     """
 
@@ -71,7 +74,7 @@ class SpoolFolder:
             if root not in _swept:
                 _swept.add(root)
                 _remove_stale(root)
-        self.place = spool.SpoolPlace((*in_memory, *on_disk), len(in_memory))
+        self.place = SpoolPlace((*in_memory, *on_disk), len(in_memory))
 
     @contextmanager
     def spare_lent(self) -> Iterator[None]:
@@ -109,7 +112,7 @@ _swept: set[Path] = set()
 
 
 def _find_roots() -> Iterator[Path]:
-    shared = spool.SHARED_MEMORY
+    shared = SHARED_MEMORY
     if shared.is_dir() and os.access(shared, os.W_OK | os.X_OK):
         yield shared
     yield find_disk_folder()
@@ -132,7 +135,7 @@ def find_disk_folder() -> Path:
 @cache
 def _is_in_memory(folder: Path) -> bool:
     """Whether what is written to a folder takes memory, and no disk."""
-    if folder == spool.SHARED_MEMORY:
+    if folder == SHARED_MEMORY:
         return True
     kinds = {
         Path(mount.mountpoint): mount.fstype

@@ -13,12 +13,10 @@ import pickle
 import struct
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from functools import partial
 from io import BytesIO
-from types import CodeType
 from typing import Any
-
-import cloudpickle
 
 from amorsize_dask.measure.mapped_array import find_reducers
 
@@ -103,19 +101,30 @@ def dump(value: Any, *, shares_files: bool = False) -> list[Part]:
         `pickle.PicklingError`, `AttributeError`, `RecursionError` or what a
         ``__reduce__`` of the user's raises.
     """
-    _register_spawned_main()
     reducers = find_reducers() if shares_files else {}
-    by_value = _SharingPickler if reducers else _Pickler
-    if not cloudpickle.list_registry_pickle_by_value():
-        try:
+    if not _has_registered():
+        # A lambda, a closure or a local class fails: cloudpickle's own error, if it has
+        # one too, is the one to tell.
+        with suppress(Exception):
             parts = _dump_with(partial(_make_pickler, reducers), value)
-        except Exception:
-            # A lambda, a closure or a local class: cloudpickle's own error, if it
-            # has one too, is the one to tell.
-            return _dump_with(by_value, value)
-        if not _has_main(parts[0]):
-            return parts
-    return _dump_with(by_value, value)
+            if not _has_main(parts[0]):
+                return parts
+    # Imported where it is needed: it takes a third of what a worker process boots in.
+    from amorsize_dask.execute.by_value import find_pickler
+
+    return _dump_with(find_pickler(shares_files=bool(reducers)), value)
+
+
+def _has_registered() -> bool:
+    """Whether there are modules that are pickled by value."""
+    main = sys.modules.get(SPAWNED_MAIN)
+    if main is not None and main.__name__ == SPAWNED_MAIN:
+        return True
+    if "cloudpickle" not in sys.modules:
+        return False
+    import cloudpickle  # another thread may be in the midst of it
+
+    return bool(cloudpickle.list_registry_pickle_by_value())
 
 
 def _has_main(part: Part) -> bool:
@@ -127,14 +136,6 @@ def _has_main(part: Part) -> bool:
     )
 
 
-def _register_spawned_main() -> None:
-    # Else both picklers would name a module that workers haven't got. In other
-    # processes the name stands for ``__main__`` itself.
-    main = sys.modules.get(SPAWNED_MAIN)
-    if main is not None and main.__name__ == SPAWNED_MAIN:
-        cloudpickle.register_pickle_by_value(main)
-
-
 def _make_pickler(
     reducers: dict[type, Any], file: Pieces, **options: Any
 ) -> pickle.Pickler:
@@ -142,33 +143,6 @@ def _make_pickler(
     if reducers:
         pickler.dispatch_table = {**copyreg.dispatch_table, **reducers}
     return pickler
-
-
-def _reduce_code(code: CodeType) -> tuple[Any, ...]:
-    make, arguments = cloudpickle.Pickler.dispatch_table[CodeType](code)
-    return _rebuild_code, (make, arguments, code.co_filename)
-
-
-def _rebuild_code(make: Any, arguments: Any, filename: str) -> CodeType:
-    code: CodeType = make(*arguments)
-    return code.replace(co_filename=filename)
-
-
-class _Pickler(cloudpickle.Pickler):  # type: ignore[misc] # it has no type hints
-    """Keeps the name of the file that code is from, for tracebacks and warnings."""
-
-    dispatch_table = cloudpickle.Pickler.dispatch_table.new_child(
-        {CodeType: _reduce_code}
-    )
-
-
-class _SharingPickler(_Pickler):
-    """Sends arrays that map a file as its name."""
-
-    @property
-    def dispatch_table(self) -> Any:
-        """What is looked up when a pickler is made."""
-        return _Pickler.dispatch_table.new_child(find_reducers())
 
 
 def _dump_with(make_pickler: Any, value: Any) -> list[Part]:

@@ -1,7 +1,8 @@
 """A worker process: takes batches from its pipe, runs them, sends results back.
 
 Imported in every worker, and in the process that workers are forked from, so it
-imports little: NumPy, Dask and `distributed` only come with a task that needs them.
+imports little: NumPy, Dask, `logging` and cloudpickle only come with a task that needs
+them. A boot takes longer by all that is imported here.
 
 What the caller sends, and what is answered; each is a pickle, its buffers beside it::
 
@@ -17,18 +18,15 @@ What the caller sends, and what is answered; each is a pickle, its buffers besid
 
 from __future__ import annotations
 
-import logging
 import os
 import pickle
-import random
 import signal
 import socket
 import sys
 import threading
 import warnings
-from collections.abc import Hashable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
 from importlib import import_module
 from time import perf_counter
 from typing import Any, NamedTuple
@@ -36,16 +34,13 @@ from typing import Any, NamedTuple
 from amorsize_dask.execute.answer import CaughtWarning, make_answer
 from amorsize_dask.execute.batch import BatchResult, Item, flush, run_batch
 from amorsize_dask.execute.channel import WorkerChannel
-from amorsize_dask.execute.log_levels import follow_levels
-from amorsize_dask.execute.log_sender import LogSender
 from amorsize_dask.execute.recipe import received
 from amorsize_dask.execute.spool import Spooled, SpoolPlace, read, remove
 from amorsize_dask.execute.wire import Buffer, Part, dump, load
+from amorsize_dask.execute.worker_log import WorkerLog
 from amorsize_dask.imported import when_imported
 from amorsize_dask.measure.clock import RunDelay
 from amorsize_dask.measure.rss import read_rss, reset_peak_rss, trim_rss
-
-logger = logging.getLogger(__name__)
 
 #: Values from files that a worker keeps for its next batches. Smaller: what many tasks
 #: share is loaded for each batch; larger: what no one needs any more takes memory.
@@ -55,8 +50,7 @@ MAX_SHARED = 8
 is_worker = False
 
 
-@dataclass(slots=True)
-class WorkerState:
+class WorkerState(NamedTuple):
     """What a worker shares with the caller, so that tasks run as they would there."""
 
     sys_path: list[str]
@@ -68,8 +62,7 @@ class WorkerState:
     log_levels: dict[str, int]
 
 
-@dataclass(slots=True)
-class RunHead:
+class RunHead(NamedTuple):
     """What goes before the tasks of a batch and the values that they need."""
 
     #: Whether the worker has had no batch of this run so far.
@@ -88,12 +81,12 @@ class RunHead:
     tells_loaded: bool = False
 
 
-@dataclass(slots=True)
 class _Caught:
     """Warnings caught while a batch runs, each once."""
 
-    seen: set[CaughtWarning] = field(default_factory=set)
-    found: list[CaughtWarning] = field(default_factory=list)
+    def __init__(self) -> None:
+        self._seen: set[CaughtWarning] = set()
+        self.found: list[CaughtWarning] = []
 
     def note(
         self,
@@ -105,8 +98,8 @@ class _Caught:
         line: str | None = None,
     ) -> None:
         warning = (category, str(message), filename, lineno)
-        if warning not in self.seen:
-            self.seen.add(warning)
+        if warning not in self._seen:
+            self._seen.add(warning)
             self.found.append(warning)
 
 
@@ -119,7 +112,7 @@ def main(sock: socket.socket, idle_s: float | None) -> None:
     seed()
     # When the caller has closed the pipe, no one waits for an answer.
     with suppress(BrokenPipeError, ConnectionResetError):
-        log = LogSender()
+        log = WorkerLog()
         log.install()
         serve(WorkerChannel(sock), idle_s, log)
 
@@ -151,7 +144,7 @@ def import_all(modules: Sequence[str]) -> list[CaughtWarning]:
 
 
 def serve(
-    channel: WorkerChannel, idle_s: float | None, log: LogSender | None = None
+    channel: WorkerChannel, idle_s: float | None, log: WorkerLog | None = None
 ) -> None:
     """Answer messages until the pipe closes or is silent for `idle_s` seconds."""
     global _place
@@ -209,48 +202,68 @@ def _enter(folder: str) -> None:
     try:
         os.chdir(folder)
     except OSError as error:
-        logger.debug("a worker stays in its folder: %r", error)
+        _say("a worker stays in its folder: %r", error)
+
+
+def _say(text: str, *args: object) -> None:
+    import logging
+
+    logging.getLogger(__name__).debug(text, *args)
 
 
 def seed() -> None:
     """Give this process random states of its own, as Dask's workers have."""
-    random.seed()
-    numpy = sys.modules.get("numpy")
+    random, numpy = sys.modules.get("random"), sys.modules.get("numpy")
+    if random is not None:
+        random.seed()
     if numpy is not None:
         numpy.random.seed()
 
 
 def apply_state(state: WorkerState) -> None:
     """Make this process look at the world as the caller does."""
-    global _dask_config
+    global _state
     sys.path[:] = state.sys_path
     if state.folder is not None:
         _enter(state.folder)
     for name in os.environ.keys() - state.environ.keys():
         del os.environ[name]
     os.environ.update(state.environ)
-    follow_levels(state.log_levels)
-    is_first, _dask_config = _dask_config is None, state.dask_config
-    if is_first:
-        when_imported("dask.config", _configure_dask)
-    elif "dask.config" in sys.modules:
-        _configure_dask()
+    is_first, _state = _state is None, state
+    for module, configure in _CONFIGURED.items():
+        if is_first:
+            when_imported(module, configure)
+        elif module in sys.modules:
+            configure()
 
 
-#: Dask's configuration as the caller has it, once the caller has told.
-_dask_config: dict[str, list[bytes]] | None = None
+#: What the caller has told last.
+_state: WorkerState | None = None
+
+
+def _configure_logging() -> None:
+    from amorsize_dask.execute.log_levels import follow_levels
+
+    if _state is not None:
+        follow_levels(_state.log_levels)
 
 
 def _configure_dask() -> None:
-    """Take over the configuration that the caller has told last."""
     from dask import config
 
     config.config.clear()
-    for name, parts in (_dask_config or {}).items():
+    for name, parts in (_state.dask_config if _state is not None else {}).items():
         try:
             config.config[name] = load(parts)
         except Exception as error:
-            logger.debug("Dask's setting %r can't be had here: %r", name, error)
+            _say("Dask's setting %r can't be had here: %r", name, error)
+
+
+#: Modules that are made to see the world so, once there is a use for them.
+_CONFIGURED: dict[str, Callable[[], None]] = {
+    "logging": _configure_logging,
+    "dask.config": _configure_dask,
+}
 
 
 class Kept:
@@ -274,7 +287,7 @@ def run(
     delay: RunDelay,
     kept: Kept,
     channel: WorkerChannel | None = None,
-    log: LogSender | None = None,
+    log: WorkerLog | None = None,
 ) -> list[Part]:
     """Run a batch; return the answer to be sent.
 

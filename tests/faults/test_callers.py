@@ -258,8 +258,8 @@ def test_little_room_for_files(what: str, tmp_path: Path) -> None:
     disk.mkdir(exist_ok=True)
     script = f"""
 from pathlib import Path
-from amorsize_dask.execute import spool
-spool.SHARED_MEMORY = Path({"/nonexistent" if what == "disk" else str(small)!r})
+from amorsize_dask.execute import spool_folder
+spool_folder.SHARED_MEMORY = Path({"/nonexistent" if what == "disk" else str(small)!r})
 dask.config.set({{"temporary-directory": {str(disk)!r}}})
 with AmorsizeScheduler(lanes=("processes",)) as scheduler:
     for _ in range(2):

@@ -15,7 +15,7 @@ from dask import delayed
 from troubles import fill_up
 
 from amorsize_dask import AmorsizeScheduler
-from amorsize_dask.execute import spool
+from amorsize_dask.execute import spool_folder
 from amorsize_dask.execute.spool_folder import SpoolFolder
 from amorsize_dask.measure.kept_file import read_json, write_json
 
@@ -43,7 +43,7 @@ def test_all_that_is_made_is_private(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Folders and files of a run, whatever the user's mask."""
-    monkeypatch.setattr(spool, "SHARED_MEMORY", tmp_path / "nowhere")
+    monkeypatch.setattr(spool_folder, "SHARED_MEMORY", tmp_path / "nowhere")
     for mask in (0o000, 0o777):
         before = os.umask(mask)
         try:
@@ -66,7 +66,7 @@ def test_a_folder_in_which_anyone_renames(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """No spool files are made there: another one's could be put in their place."""
-    monkeypatch.setattr(spool, "SHARED_MEMORY", tmp_path / "nowhere")
+    monkeypatch.setattr(spool_folder, "SHARED_MEMORY", tmp_path / "nowhere")
     tmp_path.chmod(0o777)
     with dask.config.set({"temporary-directory": str(tmp_path)}):
         folder = SpoolFolder()
@@ -83,13 +83,13 @@ def test_a_folder_in_which_anyone_renames(
 def test_what_another_user_has_planted(monkeypatch: pytest.MonkeyPatch) -> None:
     """Links and folders with names like ours are neither followed nor removed."""
     # pytest's own folder lets no one else in.
-    shared = spool.SHARED_MEMORY if spool.SHARED_MEMORY.is_dir() else None
+    shared = spool_folder.SHARED_MEMORY if spool_folder.SHARED_MEMORY.is_dir() else None
     with tempfile.TemporaryDirectory(prefix="planted-", dir=shared) as name:
         _look_at_what_is_planted(Path(name), monkeypatch)
 
 
 def _look_at_what_is_planted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(spool, "SHARED_MEMORY", tmp_path / "nowhere")
+    monkeypatch.setattr(spool_folder, "SHARED_MEMORY", tmp_path / "nowhere")
     monkeypatch.setattr("amorsize_dask.execute.spool_folder._swept", set())
     tmp_path.chmod(0o1777)
     ours = tmp_path / "ours"

@@ -57,7 +57,7 @@ from amorsize_dask import (
     TaskTimeoutError,
     WorkerLostError,
 )
-from amorsize_dask.execute import spool
+from amorsize_dask.execute import spool, spool_folder
 
 N_TASKS = 8
 
@@ -242,7 +242,7 @@ def test_spooling_where_nothing_can_be_written(
     limit: str,
 ) -> None:
     """Results come through the pipe, and stay in memory."""
-    monkeypatch.setattr(spool, "SHARED_MEMORY", tmp_path / "nowhere")
+    monkeypatch.setattr(spool_folder, "SHARED_MEMORY", tmp_path / "nowhere")
     tasks = [delayed(fill_up)(i) for i in range(N_TASKS)]
     with (
         dask.config.set({"temporary-directory": str(tmp_path / "nowhere")}),
@@ -256,7 +256,7 @@ def test_spool_files_that_someone_removes(
     scheduler: AmorsizeScheduler, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The error says which result it was, and where."""
-    monkeypatch.setattr(spool, "SHARED_MEMORY", tmp_path / "nowhere")
+    monkeypatch.setattr(spool_folder, "SHARED_MEMORY", tmp_path / "nowhere")
     read = spool.read
 
     def read_and_remove(spooled: spool.Spooled) -> Any:

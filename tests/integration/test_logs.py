@@ -10,6 +10,7 @@ from pathlib import Path
 import dask
 import pytest
 from dask import delayed
+from late_logging import say_late
 from logging_tasks import (
     fail_aloud,
     say,
@@ -93,6 +94,17 @@ def test_records_are_treated_as_the_callers(
     logging.getLogger(NAME).setLevel(logging.ERROR)
     run_all(scheduler, [delayed(say)(i) for i in range(4)])
     assert kept.texts() == {f"root {i}" for i in range(4)}
+
+
+def test_logging_that_comes_in_the_midst_of_a_task(
+    kept: Kept, scheduler: AmorsizeScheduler
+) -> None:
+    """Workers have none before; then it is as if it had been there, levels too."""
+    logging.getLogger("tasks.of").setLevel(logging.INFO)
+    found = run_all(scheduler, [delayed(say_late)(i) for i in range(4)])
+    assert kept.texts() == {f"late {i}" for i in range(4)}
+    # Each worker's first task was without it.
+    assert 1 <= found.count(False) <= 2
 
 
 def test_exceptions_survive(kept: Kept, scheduler: AmorsizeScheduler) -> None:

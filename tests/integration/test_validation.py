@@ -17,7 +17,7 @@ from click.testing import CliRunner
 from amorsize_dask import ArgumentError, WorkerStartError, validate_system, validation
 from amorsize_dask.__main__ import main
 from amorsize_dask.core.model import Costs
-from amorsize_dask.execute import spool
+from amorsize_dask.execute import spool_folder
 from amorsize_dask.measure.costs import load_costs
 from amorsize_dask.measure.load import CoreUse, Load
 from amorsize_dask.measure.machine import measure_machine
@@ -129,7 +129,7 @@ def have_no_processes(patch: pytest.MonkeyPatch) -> None:
 )
 def test_what_is_in_the_way(calm: pytest.MonkeyPatch, spoil: Any, text: str) -> None:
     """Each thing is one warning, also in the report, and no error."""
-    if not spool.SHARED_MEMORY.is_dir() and "shared" in spoil.__name__:
+    if not spool_folder.SHARED_MEMORY.is_dir() and "shared" in spoil.__name__:
         pytest.skip("this system has no folder for shared memory")
     spoil(calm)
     found = validate_system()

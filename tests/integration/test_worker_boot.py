@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 import sys
 import time
 import warnings
@@ -76,6 +77,19 @@ def run(scheduler: AmorsizeScheduler, function: Any, argument: Any) -> Any:
 def test_garbage_is_collected_in_workers(scheduler: AmorsizeScheduler) -> None:
     """It isn't while they boot."""
     assert run(scheduler, make_tasks()["collects_garbage"], None)
+
+
+@pytest.mark.parametrize("module", ["forkserver", "spawned"])
+def test_boots_import_little(module: str) -> None:
+    """Nothing that takes long beside all else: each boot would take longer by it."""
+    code = (
+        f"import sys; from amorsize_dask.execute import {module}, item_call; "
+        f"{module}.worker.preload([]); print(*sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    slow = "cloudpickle", "dataclasses", "inspect", "logging", "pathlib", "traceback"
+    assert "amorsize_dask.execute.worker" in done.stdout.split()
+    assert not {*slow} & {*done.stdout.split()}
 
 
 def test_tasks_that_import_dask_find_it_as_in_the_caller(

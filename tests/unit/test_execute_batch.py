@@ -73,7 +73,9 @@ def test_task_sees_its_own_arguments_alone() -> None:
 
 def test_empty_batch() -> None:
     """No tasks, no outcomes."""
-    assert run([], {}) == BatchResult()
+    result = run([], {})
+    assert result.outcomes == result.values == []
+    assert result.failure is None
 
 
 def test_failure_keeps_what_came_before() -> None:

@@ -19,7 +19,7 @@ from dask import config
 from hypothesis import given
 from hypothesis import strategies as st
 
-from amorsize_dask.execute import spool, spool_folder
+from amorsize_dask.execute import spool_folder
 from amorsize_dask.execute.spool import (
     ALIGNMENT,
     Spooled,
@@ -37,7 +37,7 @@ def roots(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Path
     shared, disk = tmp_path / "shared", tmp_path / "disk"
     shared.mkdir()
     disk.mkdir()
-    monkeypatch.setattr(spool, "SHARED_MEMORY", shared)
+    monkeypatch.setattr(spool_folder, "SHARED_MEMORY", shared)
     monkeypatch.setattr(spool_folder, "_swept", set())
     with config.set({"temporary-directory": str(disk)}):
         yield [shared, disk]
@@ -233,7 +233,7 @@ import sys, os
 from pathlib import Path
 from dask import config
 from amorsize_dask.execute import spool, spool_folder
-spool.SHARED_MEMORY = Path(sys.argv[1])
+spool_folder.SHARED_MEMORY = Path(sys.argv[1])
 config.set({"temporary-directory": sys.argv[2]})
 folder = spool_folder.SpoolFolder()
 folder.place.write([bytes(200_000)])

@@ -19,7 +19,7 @@ import pytest
 from dask import config
 from worker_calls import HEAD
 
-from amorsize_dask.execute import worker
+from amorsize_dask.execute import batch, worker
 from amorsize_dask.execute.answer import Answer, Parts, Report, read_answer
 from amorsize_dask.execute.channel import WorkerChannel
 from amorsize_dask.execute.failure import load_failure
@@ -107,13 +107,16 @@ def test_arguments_are_writable() -> None:
     assert array.sum() == 10_000
 
 
-def test_what_is_taken_and_kept_is_measured_as_nothing() -> None:
+@pytest.mark.parametrize(("peak", "told"), [(1500, 0), (1000, None)])
+def test_what_is_taken_and_kept_is_measured_as_nothing(
+    monkeypatch: pytest.MonkeyPatch, peak: int, told: int | None
+) -> None:
     """Else what earlier runs have measured would be taken for it."""
-    n_bytes = 50_000_000
-    report, answer = run(lambda _: np.ones(n_bytes // 8))
-    assert report.peak_bytes is not None
-    assert report.peak_bytes < n_bytes / 10
-    assert answer.outcomes[0].peak_bytes == report.peak_bytes
+    peaks = iter([1000, peak])
+    monkeypatch.setattr(batch, "read_peak_rss", lambda: next(peaks))
+    monkeypatch.setattr(batch, "read_rss", lambda: 1500)
+    report, answer = run(lambda _: 1)
+    assert report.peak_bytes == answer.outcomes[0].peak_bytes == told
 
 
 def test_failure() -> None:
@@ -213,7 +216,7 @@ def state(tmp_path: Path) -> Iterator[WorkerState]:
 def test_state_is_applied(state: WorkerState, tmp_path: Path) -> None:
     """Import path, folder, environment and Dask's settings become the caller's."""
     state.sys_path.insert(0, str(tmp_path))
-    state.folder = str(tmp_path)
+    state = state._replace(folder=str(tmp_path))
     state.environ["AMORSIZE_TEST"] = "set"
     state.dask_config["amorsize-test"] = [bytes(part) for part in dump({"a": 3})]
     apply_state(state)
@@ -237,8 +240,7 @@ def test_what_the_caller_removed_is_removed(
 def test_unknown_folder(state: WorkerState, tmp_path: Path) -> None:
     """If the caller's folder is gone a worker stays where it is."""
     os.chdir(tmp_path)
-    state.folder = None
-    apply_state(state)
+    apply_state(state._replace(folder=None))
     assert Path.cwd() == tmp_path
 
 
@@ -351,7 +353,7 @@ def test_caller_that_has_gone_at_once(
     """A worker that gets up after its caller has let go of it ends quietly."""
     monkeypatch.setattr(worker, "seed", lambda: None)
     monkeypatch.setattr(worker, "is_worker", False)
-    monkeypatch.setattr(worker.LogSender, "install", lambda self: None)
+    monkeypatch.setattr(worker.WorkerLog, "install", lambda self: None)
     sockets[0].close()
     worker.main(sockets[1], None)
     assert worker.is_worker
