@@ -145,6 +145,9 @@ def main() -> None:
     """Run all parts in turn and print the table."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument(
+        "--only", default="", metavar="TEXT", help="run only parts that begin so"
+    )
     parser.add_argument("--part", help="run only this, here")
     arguments = parser.parse_args()
     if arguments.part:
@@ -154,7 +157,7 @@ def main() -> None:
     peaks: dict[str, list[float]] = defaultdict(list)
     groups = []
     for _ in range(arguments.rounds):
-        for name in PARTS:
+        for name in (name for name in PARTS if name.startswith(arguments.only)):
             command = [sys.executable, __file__, "--part", name]
             done = subprocess.run(command, capture_output=True, text=True, check=False)
             if done.returncode:
