@@ -25,6 +25,7 @@ from amorsize_dask.execute.launch import (
     SpawnLauncher,
     hold_interrupts,
 )
+from amorsize_dask.execute.preload import of_dask
 from amorsize_dask.execute.recipe import Sender
 from amorsize_dask.execute.spool import Spooled
 from amorsize_dask.execute.wire import dump, load
@@ -70,7 +71,7 @@ class ProcessWorker:
     is_first : bool
         Whether nothing was up then.
     has_imported : bool
-        Whether there were modules to import before.
+        Whether there were modules of Dask to import before.
     n_imports : int
         How many requests to import something it has not answered yet.
     rss_bytes : int
@@ -270,7 +271,7 @@ class WorkerPool:
                         CallerChannel(self._launcher.launch(modules)),
                         asked_at=asked_at,
                         is_first=is_first,
-                        has_imported=bool(modules),
+                        has_imported=bool(of_dask(modules)),
                     )
                     booted.append(worker)
             except BaseException as error:

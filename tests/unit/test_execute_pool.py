@@ -842,6 +842,16 @@ def test_process_of_a_worker(two: list[ProcessWorker]) -> None:
     assert not worker.is_worker
 
 
+@pytest.mark.parametrize(("module", "counts"), [("dask.core", True), ("uuid", False)])
+def test_boots_with_dask_are_told_from_others(
+    forking: WorkerPool, module: str, counts: bool
+) -> None:
+    """What it adds is a cost of its own."""
+    (booted,) = forking.boot(1, [module])
+    assert booted.has_imported == counts
+    forking.retire(booted)
+
+
 def test_worker_imports_little(forking: WorkerPool) -> None:
     """A worker that has run a task which needs none of them has no large library."""
     [booted] = boot(forking, 1)
