@@ -8,7 +8,6 @@ without calling ``__init__``, so that it arrives as itself.
 
 from __future__ import annotations
 
-import logging
 import pickle
 import traceback
 from dataclasses import dataclass
@@ -19,8 +18,7 @@ from tblib import Traceback
 
 from amorsize_dask.errors import SerializationError
 from amorsize_dask.execute.wire import Part, dump, load
-
-logger = logging.getLogger(__name__)
+from amorsize_dask.execute.worker_log import debug
 
 #: Links of causes and contexts that travel. Longer chains are cut: no one reads them,
 #: and an exception that is its own distant cause must not run for ever.
@@ -98,7 +96,7 @@ def _load_error(link: _Link) -> BaseException | None:
     try:
         error = load(link.error)
     except Exception as failure:
-        logger.debug("an exception can't be rebuilt in the caller: %r", failure)
+        debug(__name__, "an exception can't be rebuilt in the caller: %r", failure)
         return None
     return error if isinstance(error, BaseException) else None
 
@@ -139,7 +137,7 @@ def _dump_error(error: BaseException) -> list[bytes] | None:
             ):
                 return parts
         except Exception as failure:
-            logger.debug("%r does not travel: %r", type(error), failure)
+            debug(__name__, "%r does not travel: %r", type(error), failure)
     return None
 
 
@@ -186,7 +184,7 @@ def _travels(value: Any) -> bool:
     try:
         load([bytes(part) for part in dump(value)])
     except Exception as failure:
-        logger.debug("a part of an exception does not travel: %r", failure)
+        debug(__name__, "a part of an exception does not travel: %r", failure)
         return False
     return True
 

@@ -37,7 +37,7 @@ from amorsize_dask.execute.channel import WorkerChannel
 from amorsize_dask.execute.recipe import received
 from amorsize_dask.execute.spool import Spooled, SpoolPlace, read, remove
 from amorsize_dask.execute.wire import Buffer, Part, dump, load
-from amorsize_dask.execute.worker_log import WorkerLog
+from amorsize_dask.execute.worker_log import WorkerLog, debug
 from amorsize_dask.imported import when_imported
 from amorsize_dask.measure.clock import RunDelay
 from amorsize_dask.measure.rss import read_rss, reset_peak_rss, trim_rss
@@ -202,13 +202,7 @@ def _enter(folder: str) -> None:
     try:
         os.chdir(folder)
     except OSError as error:
-        _say("a worker stays in its folder: %r", error)
-
-
-def _say(text: str, *args: object) -> None:
-    import logging
-
-    logging.getLogger(__name__).debug(text, *args)
+        debug(__name__, "a worker stays in its folder: %r", error)
 
 
 def seed() -> None:
@@ -256,7 +250,7 @@ def _configure_dask() -> None:
         try:
             config.config[name] = load(parts)
         except Exception as error:
-            _say("Dask's setting %r can't be had here: %r", name, error)
+            debug(__name__, "Dask's setting %r can't be had: %r", name, error)
 
 
 #: Modules that are made to see the world so, once there is a use for them.

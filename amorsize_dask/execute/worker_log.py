@@ -15,6 +15,16 @@ if TYPE_CHECKING:
     from amorsize_dask.execute.log_sender import LogSender
 
 
+def debug(name: str, text: str, *args: object) -> None:
+    """Log something as a module of this name, in a process that may not log at all.
+
+    What `log_sender` imports uses this: the import of `logging` leads there.
+    """
+    import logging
+
+    logging.getLogger(name).debug(text, *args)
+
+
 class WorkerLog:
     """A `LogSender` as soon as there is a use for one."""
 
