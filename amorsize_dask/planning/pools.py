@@ -216,9 +216,9 @@ def _choose_chunks(
             chunk = sum(some) + len(some) * extra_s + chunk_s
             heapreplace(free_at, free_at[0] + chunk)
         predicted[size] = max(*free_at, share_s(size))
-    good_s = min(predicted.values()) / (1 - WORKER_GAIN_FRACTION)
-    # The smallest of those that are as good, as above.
-    return next((s, size) for size, s in predicted.items() if s <= good_s)
+    # Not the smallest of those that are as good: what smaller ones would even out is
+    # known, and each chunk is felt on cores that are all busy.
+    return min((seconds, size) for size, seconds in predicted.items())
 
 
 def find_start_method() -> str:
