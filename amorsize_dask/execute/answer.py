@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 
 from amorsize_dask.core.outcome import Outcome
 from amorsize_dask.execute.batch import BatchResult
+from amorsize_dask.execute.failure import dump_failure
 from amorsize_dask.execute.spool import SPOOL_BYTES, Spooled, SpoolPlace, is_large
 from amorsize_dask.execute.wire import Buffer, Part, count_bytes, dump, load
 from amorsize_dask.measure.rss import read_peak_rss, read_rss
@@ -125,9 +126,6 @@ def make_report(
 def _dump_failure(result: BatchResult) -> tuple[int, list[bytes]] | None:
     if result.failure is None:
         return None
-    # Most workers never need it.
-    from amorsize_dask.execute.failure import dump_failure
-
     parts = [bytes(part) for part in dump_failure(result.failure[1])]
     return len(result.outcomes), parts
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import threading
+import traceback
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from time import perf_counter, thread_time
@@ -158,8 +159,6 @@ def _end_fork(error: BaseException | None) -> NoReturn:
         status = error.code if isinstance(error.code, int) else bool(error.code)
     elif error is not None:
         status = 1
-        import traceback
-
         traceback.print_exception(error)
     flush()
     os._exit(status)

@@ -4,13 +4,14 @@ An exception is its class, ``args``, ``__dict__``, traceback, cause and context.
 pickling keeps the first three only, and fails in the caller for classes whose
 ``__init__`` wants other arguments than ``args``; here such an exception is rebuilt
 without calling ``__init__``, so that it arrives as itself.
+
+Imported when a worker boots: without a descriptor it couldn't be done later.
 """
 
 from __future__ import annotations
 
 import pickle
 import traceback
-from dataclasses import dataclass
 from types import TracebackType
 from typing import Any
 
@@ -25,15 +26,18 @@ from amorsize_dask.execute.worker_log import debug
 MAX_CHAIN = 20
 
 
-@dataclass(slots=True)
 class _Link:
-    """One exception of the chain."""
+    """One exception of the chain, as far as it travels by itself."""
 
-    error: list[bytes] | None
-    frames: list[dict[str, Any]]
-    suppress_context: bool
-    cause: int | None
-    context: int | None
+    __slots__ = ("cause", "context", "error", "frames", "suppress_context")
+
+    def __init__(self, error: BaseException) -> None:
+        self.error = _dump_error(error)
+        self.frames = _dump_frames(error.__traceback__)
+        self.suppress_context = error.__suppress_context__
+        # Numbers of others of the chain.
+        self.cause: int | None = None
+        self.context: int | None = None
 
 
 def dump_failure(error: BaseException) -> list[Part]:
@@ -47,13 +51,7 @@ def dump_failure(error: BaseException) -> list[Part]:
         if id(error) in numbers:
             return numbers[id(error)]
         number = numbers[id(error)] = len(links)
-        link = _Link(
-            _dump_error(error),
-            _dump_frames(error.__traceback__),
-            error.__suppress_context__,
-            None,
-            None,
-        )
+        link = _Link(error)
         links.append(link)
         link.cause = add(error.__cause__)
         link.context = add(error.__context__)

@@ -25,6 +25,7 @@ import selectors
 import signal
 import socket
 import struct
+import traceback
 from collections import deque
 from collections.abc import Iterable
 from contextlib import suppress
@@ -150,8 +151,6 @@ def _fork(
     except KeyboardInterrupt:
         pass
     except BaseException:
-        import traceback
-
         traceback.print_exc()
     finally:
         # No clean-up handlers: they are the fork server's, not the worker's.

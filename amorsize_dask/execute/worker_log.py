@@ -18,10 +18,13 @@ if TYPE_CHECKING:
 def debug(name: str, text: str, *args: object) -> None:
     """Log something as a module of this name, in a process that may not log at all.
 
-    What `log_sender` imports uses this: the import of `logging` leads there.
+    What `log_sender` imports uses this: the import of `logging` leads there. Without a
+    descriptor to import it with nothing is said.
     """
-    import logging
-
+    try:
+        import logging
+    except OSError:
+        return
     logging.getLogger(name).debug(text, *args)
 
 

@@ -15,9 +15,11 @@ from rude import (
     ACTS,
     ENDINGS,
     LARGE,
+    UnheardError,
     act_rudely,
     count_both,
     end_rudely,
+    fail_without_files,
     go_elsewhere,
     kill_fork_server,
     nest_deeply,
@@ -52,6 +54,12 @@ def scheduler(request: pytest.FixtureRequest) -> Iterator[AmorsizeScheduler]:
 def lanes_of(scheduler: AmorsizeScheduler) -> set[str]:
     assert scheduler.last_run is not None
     return set(scheduler.last_run.lanes)
+
+
+def test_failing_without_a_descriptor(scheduler: AmorsizeScheduler) -> None:
+    """The exception arrives, though nothing can be imported to send it with."""
+    with pytest.raises(UnheardError, match="7"):
+        delayed(fail_without_files)(7).compute(scheduler=scheduler)
 
 
 # -- what does no harm -----------------------------------------------------------------

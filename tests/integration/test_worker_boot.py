@@ -87,7 +87,7 @@ def test_boots_import_little(module: str) -> None:
         f"{module}.worker.preload([]); print(*sys.modules)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
-    slow = "cloudpickle", "dataclasses", "inspect", "logging", "pathlib", "traceback"
+    slow = "cloudpickle", "dataclasses", "inspect", "logging", "pathlib"
     assert "amorsize_dask.execute.worker" in done.stdout.split()
     assert not {*slow} & {*done.stdout.split()}
 
