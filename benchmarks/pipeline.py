@@ -5,8 +5,10 @@ and written to files. The bottleneck is the parsing; its ideal time is what it t
 itself, one after the other in this process, divided by the cores. The server and the
 other stages need the same cores: what all of them compute by themselves, divided by the
 cores, is the floor that nothing can be below. Beside it the same as a bag under each of
-Dask's schedulers. Rounds are interleaved, each run in a fresh process, medians count,
-results are compared.
+Dask's schedulers, and by hand: executors of threads and of processes, with batches that
+were tuned for this work. Their processes are forked from the caller, which takes next
+to no time and isn't safe beside threads, or from a fork server. Rounds are interleaved,
+each run in a fresh process, medians count, results are compared.
 
 The pipeline is run in two ways: as if it had never run before, and `again`, with what
 an earlier run has shown. One run before the first round shows it; it measures the
@@ -32,15 +34,26 @@ import tempfile
 import time
 from collections import defaultdict
 from collections.abc import Iterator
+from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor
 from contextlib import contextmanager
 from importlib import import_module
+from multiprocessing import get_context
 from pathlib import Path
 from statistics import median
 from threading import Thread
 from typing import Any
 
 import psutil
-from pipeline_work import Writer, fetch, make_large, parse, shrink, turn_large
+from pipeline_work import (
+    Writer,
+    fetch,
+    fetch_all,
+    make_large,
+    parse,
+    parse_all,
+    shrink,
+    turn_large,
+)
 
 # What the tests measure memory with.
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
@@ -57,6 +70,11 @@ SHARED_MEMORY = Path("/dev/shm")
 
 #: The ways in which the pipeline is run, and whether it goes by earlier runs.
 KNOWN = {"pipeline": False, "again": True}
+
+#: How processes are started by hand, and what suits this work then: threads, and items
+#: of a batch that is fetched and of one that is parsed.
+BY_HAND = ("fork", "forkserver")
+N_THREADS, N_FETCHED, N_PARSED = 26, 2, 20
 
 
 @contextmanager
@@ -79,6 +97,29 @@ def run_pipeline(port: int, folder: Path) -> list[int]:
     numbers = list(pipeline.run((number, port) for number in range(N_ITEMS)))
     print(pipeline.report(), file=sys.stderr)
     return numbers
+
+
+def run_by_hand(method: str, port: int, folder: Path) -> list[int]:
+    """Run the same with executors, as one would write it."""
+    write = Writer(folder)
+    addresses = [(number, port) for number in range(N_ITEMS)]
+    batches = [addresses[i : i + N_FETCHED] for i in range(0, N_ITEMS, N_FETCHED)]
+    futures: list[Future[list[tuple[int, int]]]] = []
+    n_cores = len(os.sched_getaffinity(0))
+    with (
+        ProcessPoolExecutor(n_cores, mp_context=get_context(method)) as processes,
+        ThreadPoolExecutor(N_THREADS) as threads,
+    ):
+        # Before there are threads, which a fork would leave behind.
+        processes.submit(os.getpid)
+        pages: list[tuple[int, bytes]] = []
+        for fetched in threads.map(fetch_all, batches):
+            pages += fetched
+            if len(pages) >= N_PARSED:
+                futures.append(processes.submit(parse_all, pages))
+                pages = []
+        futures.append(processes.submit(parse_all, pages))
+        return [write(result) for future in futures for result in future.result()]
 
 
 def run_bag(scheduler: str, port: int, folder: Path) -> list[int]:
@@ -106,7 +147,7 @@ def measure_alone(port: int, folder: Path) -> dict[str, float]:
     others_s = write_s = time.process_time() - start
     # Many at a time, as in a pipeline: one by one the server would wake for each.
     threads = [
-        Thread(target=fetch_some, args=(port, N_ITEMS // N_AT_ONCE))
+        Thread(target=fetch_all, args=([(0, port)] * (N_ITEMS // N_AT_ONCE),))
         for _ in range(N_AT_ONCE)
     ]
     start, server_start = time.process_time(), sum(server.cpu_times()[:2])
@@ -122,12 +163,6 @@ def measure_alone(port: int, folder: Path) -> dict[str, float]:
         "floor": (parse_s + others_s) / n_cores,
         "write": write_s / N_ITEMS,
     }
-
-
-def fetch_some(port: int, n: int) -> None:
-    """Fetch so many pages, one after the other."""
-    for number in range(n):
-        fetch((number, port))
 
 
 def run_large() -> dict[str, Any]:
@@ -162,6 +197,8 @@ def run_part(name: str, files: Path | None) -> None:
         path = Path(folder)
         if name in KNOWN:
             numbers = run_pipeline(port, path)
+        elif name in BY_HAND:
+            numbers = run_by_hand(name, port, path)
         else:
             numbers = run_bag(name, port, path)
         seconds = time.perf_counter() - start
@@ -205,7 +242,7 @@ def main() -> None:
 
 def compare(n_rounds: int, files: Path | None, cache: str) -> None:
     """Run all things in turn, so many rounds, and print the table."""
-    names = ["bottleneck", *KNOWN, "threads", "processes", "sync", "large"]
+    names = ["bottleneck", *KNOWN, *BY_HAND, "threads", "processes", "sync", "large"]
     seconds: dict[str, list[float]] = defaultdict(list)
     large: list[dict[str, Any]] = []
     floors: list[float] = []
@@ -235,6 +272,10 @@ def compare(n_rounds: int, files: Path | None, cache: str) -> None:
         print(f"{name} / bottleneck: {medians[name] / medians['bottleneck']:.2f}")
         print(f"{name} / floor: {medians[name] / floor_s:.2f}")
         print(f"best of Dask's / {name}: {best / medians[name]:.1f}")
+    for name in BY_HAND:
+        print(
+            f"by hand, {name} / bottleneck: {medians[name] / medians['bottleneck']:.2f}"
+        )
     peak = median(found["peak"] for found in large)
     print(f"memory above idle / limit: {peak / LIMIT_BYTES:.2f}")
 

@@ -62,6 +62,16 @@ def parse(page: tuple[int, bytes]) -> tuple[int, int]:
     return number, total
 
 
+def fetch_all(addresses: list[tuple[int, int]]) -> list[tuple[int, bytes]]:
+    """Fetch some pages, one after the other."""
+    return [fetch(address) for address in addresses]
+
+
+def parse_all(pages: list[tuple[int, bytes]]) -> list[tuple[int, int]]:
+    """Parse some pages, one after the other."""
+    return [parse(page) for page in pages]
+
+
 class Writer:
     """Writes results into a folder."""
 
