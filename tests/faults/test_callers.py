@@ -119,10 +119,7 @@ for value in scheduler.stream(tasks + waiting):
     assert done.returncode == (1 if "consumer" in how else 3), done.stderr
     pids = [int(word) for word in done.stdout.split()]
     assert pids
-    end = time.monotonic() + 10
-    while any(map(_is_alive, pids)) or find_spool() != before:
-        assert time.monotonic() < end
-        time.sleep(0.01)
+    wait_until_gone(pids, before)
 
 
 LEFT = {
@@ -157,8 +154,13 @@ print(*[child.pid for child in __import__("psutil").Process().children(True)])
     n_bytes, *pids = map(int, done.stdout.split())
     assert n_bytes in (300_000, 600_000)
     assert pids
+    wait_until_gone(pids, before)
+
+
+def wait_until_gone(pids: list[int], folders: set[Path]) -> None:
+    """Wait until processes have ended, and there are the folders of before."""
     end = time.monotonic() + 10
-    while any(map(_is_alive, pids)) or find_spool() != before:
+    while any(map(_is_alive, pids)) or find_spool() != folders:
         assert time.monotonic() < end
         time.sleep(0.01)
 

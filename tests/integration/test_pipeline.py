@@ -409,8 +409,13 @@ def test_an_iterator_that_is_left_ends_the_work(scheduler: AmorsizeScheduler) ->
     assert closed.wait(2)
 
 
+@pytest.mark.parametrize(
+    ("stage", "first", "second"),
+    [(double, 2, 4), (Stage(add_up, batch=10), (1, 1), (2, 1))],
+    ids=["items", "batches"],
+)
 def test_results_come_before_a_slow_source_goes_on(
-    scheduler: AmorsizeScheduler,
+    stage: Any, first: Any, second: Any, scheduler: AmorsizeScheduler
 ) -> None:
     """Whoever waits for a source doesn't hold up what came of its first items."""
     goes_on = threading.Event()
@@ -420,26 +425,10 @@ def test_results_come_before_a_slow_source_goes_on(
         assert goes_on.wait(10)
         yield 2
 
-    results = Pipeline([double], scheduler=scheduler).run(read())
-    assert next(results) == 2
+    results = Pipeline([stage], scheduler=scheduler).run(read())
+    assert next(results) == first
     goes_on.set()
-    assert list(results) == [4]
-
-
-def test_a_batch_does_not_wait_for_a_source_that_waits(
-    scheduler: AmorsizeScheduler,
-) -> None:
-    goes_on = threading.Event()
-
-    def read() -> Iterator[int]:
-        yield 1
-        assert goes_on.wait(10)
-        yield 2
-
-    results = Pipeline([Stage(add_up, batch=10)], scheduler=scheduler).run(read())
-    assert next(results) == (1, 1)
-    goes_on.set()
-    assert list(results) == [(2, 1)]
+    assert list(results) == [second]
 
 
 def test_the_first_item_doesnt_wait_for_all_of_the_source() -> None:

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
@@ -23,6 +20,7 @@ from pipeline_functions import (
     spin_for,
     wait_for,
 )
+from remembering_programs import run_program
 
 from amorsize_dask import AmorsizeScheduler, Pipeline, Stage
 from amorsize_dask.execute import recollection
@@ -30,34 +28,22 @@ from amorsize_dask.execute.record import RunRecord
 from amorsize_dask.measure.history import History
 from amorsize_dask.pipeline import pipeline as module
 
-PROGRAM = Path(__file__).with_name("remembered_pipeline_runs.py")
 EARLIER = "by earlier runs"
 
 
-def run_program(folder: Path, n_items: int, **environment: str) -> list[str]:
+def decide(folder: Path, n_items: int, **environment: str) -> list[str]:
     """Run the program in a process of its own; return what was decided first."""
-    done = subprocess.run(
-        [sys.executable, "-W", "error", str(PROGRAM), str(n_items)],
-        env={
-            **os.environ,
-            "XDG_CACHE_HOME": str(folder),
-            "DASK_AMORSIZE__HISTORY": "True",
-            **environment,
-        },
-        check=True,
-        capture_output=True,
-        text=True,
-    )
-    is_right, *decisions = done.stdout.splitlines()
+    name = "remembered_pipeline_runs.py"
+    is_right, *decisions = run_program(name, folder, n_items, **environment)
     assert is_right == "True"
     return decisions
 
 
 def test_a_second_run_begins_with_a_plan(tmp_path: Path) -> None:
     """All stages are known again: objects, lambdas and partials, under any name."""
-    first = run_program(tmp_path, 100)
+    first = decide(tmp_path, 100)
     assert not any(EARLIER in decision for decision in first)
-    second = run_program(tmp_path, 100)
+    second = decide(tmp_path, 100)
     assert all(EARLIER in decision for decision in second)
     assert second[0].startswith("threads ")
 
@@ -65,7 +51,7 @@ def test_a_second_run_begins_with_a_plan(tmp_path: Path) -> None:
 def test_switched_off(tmp_path: Path) -> None:
     """Nothing is looked up and nothing is kept."""
     for _ in range(2):
-        decisions = run_program(tmp_path, 20, DASK_AMORSIZE__HISTORY="False")
+        decisions = decide(tmp_path, 20, DASK_AMORSIZE__HISTORY="False")
         assert not any(EARLIER in decision for decision in decisions)
     assert not any((tmp_path / "amorsize" / "history").glob("*"))
 

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import re
-import subprocess
-import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -14,30 +11,17 @@ import dask
 import pytest
 from click.testing import CliRunner
 from dask import delayed
+from remembering_programs import run_program
 
 from amorsize_dask import AmorsizeScheduler
 from amorsize_dask.__main__ import main
 from amorsize_dask.execute import recollection
 from amorsize_dask.measure.history import History
 
-PROGRAM = Path(__file__).with_name("remembering_runs.py")
-
 
 def run(folder: Path, *arguments: object, **environment: str) -> list[str]:
     """Run the program; return what it has printed."""
-    done = subprocess.run(
-        [sys.executable, "-W", "error", str(PROGRAM), *map(str, arguments)],
-        env={
-            **os.environ,
-            "XDG_CACHE_HOME": str(folder),
-            "DASK_AMORSIZE__HISTORY": "True",
-            **environment,
-        },
-        check=True,
-        capture_output=True,
-        text=True,
-    )
-    lines = done.stdout.splitlines()
+    lines = run_program("remembering_runs.py", folder, *arguments, **environment)
     assert all(line.startswith("True ") for line in lines)
     return lines
 
