@@ -35,7 +35,7 @@ LIMIT_BYTES = 8_000_000
 
 #: Bytes of a write up to which it is searched for names. The pickler collects what it
 #: writes into pieces of 64 kB; larger ones are single strings, whose names are data.
-PIECE_BYTES = 66_000
+SEARCHED_BYTES = 66_000
 
 
 #: Bytes of a pickle from which on its values are taken to need memory that is new.
@@ -85,7 +85,7 @@ class _Counter:
     def write(self, data: bytes | memoryview) -> int:
         n = memoryview(data).nbytes
         self.n_bytes += n
-        if n <= PIECE_BYTES and b"__main__" in bytes(data):
+        if n <= SEARCHED_BYTES and b"__main__" in bytes(data):
             self.names_main = True
         if self.n_bytes > self._limit_bytes:
             raise _Full

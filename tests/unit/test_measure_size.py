@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from amorsize_dask.execute.wire import count_bytes, dump
 from amorsize_dask.measure import size
 from amorsize_dask.measure.size import (
-    PIECE_BYTES,
+    SEARCHED_BYTES,
     estimate_bytes,
     measure_held,
     measure_pickled,
@@ -94,7 +94,7 @@ def test_long_list_is_pickled_in_part() -> None:
     limit_bytes = 200_000
     size = measure_pickled(list(range(1_000_000)), limit_bytes)
     assert not size.is_complete
-    assert limit_bytes < size.n_bytes < limit_bytes + 2 * PIECE_BYTES
+    assert limit_bytes < size.n_bytes < limit_bytes + 2 * SEARCHED_BYTES
 
 
 def test_stopping_is_no_error_that_a_value_could_catch() -> None:
@@ -109,7 +109,7 @@ def test_stopping_is_no_error_that_a_value_could_catch() -> None:
 
     size = measure_pickled([Counted() for _ in range(1000)], limit_bytes=10_000)
     assert not size.is_complete
-    assert 10 <= n_pickled <= 1.1 * PIECE_BYTES / 1000
+    assert 10 <= n_pickled <= 1.1 * SEARCHED_BYTES / 1000
 
 
 def test_buffers_count_but_not_towards_the_limit() -> None:
@@ -132,7 +132,7 @@ def test_functions_of_main_count_by_value(monkeypatch: pytest.MonkeyPatch) -> No
 def test_name_of_main_within_long_text_is_data(monkeypatch: pytest.MonkeyPatch) -> None:
     """Long strings aren't searched for names, and so aren't pickled twice."""
     monkeypatch.setattr(size, "_ByValue", None)
-    text = "__main__" * PIECE_BYTES
+    text = "__main__" * SEARCHED_BYTES
     assert measure_pickled(text).n_bytes > len(text)
 
 
