@@ -2,7 +2,7 @@
 
 The tasks do nothing, so all of the time is overhead. It is compared with that of Dask's
 own scheduler of the same kind. The last table is what `OVERHEAD_FRACTION` in
-`amorsize_dask/core/batching.py` rests on: by how much larger batches help.
+`amorsize_dask/core/batch_size.py` rests on: by how much larger batches help.
 
 Run it on an idle machine: `python benchmarks/overhead.py`.
 """

@@ -65,7 +65,7 @@ from __future__ import annotations
 
 from math import ceil, inf, sqrt
 
-from amorsize_dask.core.batching import choose_batch_size
+from amorsize_dask.core.batch_size import choose_batch_size
 from amorsize_dask.core.model import (
     Cluster,
     Costs,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from math import ceil
 
-from amorsize_dask.core.batching import choose_batch_size
+from amorsize_dask.core.batch_size import choose_batch_size
 from amorsize_dask.core.budget import Budget
 from amorsize_dask.core.events import (
     CALLER,
@@ -254,11 +254,8 @@ class Feeding:
             and self._graph.n_in_flight == 0
             and self._graph.n_ready == 1
             and sum(self._graph.n_items_ready) == 1
-            and all(map(self._may_be_inline, self._graph.ready_stages))
+            and all(map(self._placing.may_be_inline, self._graph.ready_stages))
         )
-
-    def _may_be_inline(self, number: int) -> bool:
-        return Lane.INLINE in self._placing.lanes_of(number)
 
     # -- workers --------------------------------------------------------------------
 
@@ -313,7 +310,7 @@ class Feeding:
         if lane is not Lane.PROCESSES or n_up or Lane.INLINE not in self._allowed:
             return True
         stages = [self._placing.stages[number] for number in self._placing.placed[lane]]
-        if not all(map(self._may_be_inline, self._placing.placed[lane])):
+        if not all(map(self._placing.may_be_inline, self._placing.placed[lane])):
             return True
         if any(stage.statistics.is_recalled for stage in stages):
             return True
@@ -350,16 +347,8 @@ class Feeding:
         """Return those of some stages that a worker could join, lowest first."""
         numbers = [number for number in ready if self._may_join(number, worker)]
         if len(numbers) > 1:
-            numbers.sort(key=self._rank)
+            numbers.sort(key=self._graph.rank)
         return numbers
-
-    def _rank(self, number: int) -> int:
-        """Return what sorts stages that have ready tasks, those to go on with first.
-
-        Of a graph that is open the later stages: they finish what was begun.
-        """
-        graph = self._graph
-        return -number if graph.graph.is_open else graph.ready[number].head
 
     def _may_join(self, number: int, worker: int) -> bool:
         """Whether a stage has room for one more worker, or has this one already."""
@@ -446,7 +435,7 @@ class Feeding:
             # Its stages can't begin, or be placed, until this has results.
             target_s = 0.0
         target_s = min(target_s, self._placing.pacing.most_batch_s(number))
-        n = self._cap(
+        n = self._limits.cap(
             choose_batch_size(
                 self._graph.n_items_ready[number],
                 n_sharing,
@@ -478,7 +467,7 @@ class Feeding:
         if not seconds or not mean_s:
             return 1
         n = int(min(seconds, UNMISSED_BATCHES * self._limits.target_batch_s) / mean_s)
-        return self._cap(min(n, self._graph.n_items_ready[number]))
+        return self._limits.cap(min(n, self._graph.n_items_ready[number]))
 
     def _overhead_s(self, lane: Lane, n_workers: int) -> float:
         """Return what a batch costs beside its tasks."""
@@ -507,7 +496,7 @@ class Feeding:
                     numbers = numbers | {
                         number
                         for number in self._placing.placed[lane]
-                        if self._may_be_inline(number)
+                        if self._placing.may_be_inline(number)
                     }
             if self._is_lone():
                 numbers = numbers | self._placing.unplaced
@@ -576,11 +565,11 @@ class Feeding:
         ready = self._graph.ready
         tasks: list[int] = []
         left_s, left_bytes = CALLER_SLICE_S, SLICE_BYTES
-        most = self._cap(len(self._stage_of))
+        most = self._limits.cap(len(self._stage_of))
         is_booking = numbers <= self._placing.caller_stages
         # Bookkeeping takes next to nothing, unless what it passes on is on disk.
         if not is_booking or self._fitting.has_unread:
-            first = min(numbers, key=self._rank)
+            first = min(numbers, key=self._graph.rank)
             size = self._graph.n_items(ready[first].head)
             n_tasks = len(ready[first])
             n_items = size * n_tasks
@@ -592,7 +581,7 @@ class Feeding:
                 numbers, most = {first}, min(most, n)
             left_bytes = min(left_bytes, max(1.0, self._fitting.room_bytes))
         room_bytes = self._fitting.room_bytes - left_bytes
-        heads = sorted((self._rank(number), number) for number in numbers)
+        heads = sorted((self._graph.rank(number), number) for number in numbers)
         while heads and len(tasks) < most and left_s > 0 and left_bytes > 0:
             _, number = heads.pop(0)
             item_s, item_bytes = self._expect(number)
@@ -623,7 +612,7 @@ class Feeding:
             if n < n_wanted:
                 break
             if ready[number]:
-                heads.append((self._rank(number), number))
+                heads.append((self._graph.rank(number), number))
                 heads.sort()
         return tasks, CALLER_SLICE_S - left_s
 
@@ -649,7 +638,7 @@ class Feeding:
         self, number: int, n: int, *, may_cut: bool, most: int | None = None
     ) -> list[int]:
         """Take about `n` items of a stage, in `most` tasks at most."""
-        most = self._cap(n if most is None else most)
+        most = self._limits.cap(n if most is None else most)
         if self._graph.graph.rest_stage is None:
             return self._graph.take(number, min(n, most))
         cuts: list[tuple[int, int, int]] = []
@@ -679,10 +668,6 @@ class Feeding:
             self._began_crowded[worker] = self._has_crowd(tasks[0])
         self._fitting.begin(worker, tasks, stage, self._workers[worker].lane)
         self._actions.append(Run(worker, tasks, watched, most_s))
-
-    def _cap(self, n: int) -> int:
-        most = self._limits.max_batch_size
-        return n if most is None else min(n, most)
 
 
 def _is_short(stage: Stage, most_s: float) -> bool:

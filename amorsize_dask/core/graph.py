@@ -205,6 +205,13 @@ class GraphState:
             if not n_missing:
                 self._make_ready(task)
 
+    def rank(self, stage: int) -> int:
+        """Return what sorts stages that have ready tasks, those to go on with first.
+
+        Of a graph that is open the later stages: they finish what was begun.
+        """
+        return -stage if self.graph.is_open else self.ready[stage].head
+
     def take(self, stage: int, n: int) -> list[int]:
         """Put up to `n` ready tasks of a stage in flight, lowest numbers first."""
         ready, state = self.ready[stage], self._state

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from enum import StrEnum
 
-from amorsize_dask.core.batching import OVERHEAD_FRACTION
+from amorsize_dask.core.batch_size import OVERHEAD_FRACTION
 
 
 class Lane(StrEnum):
@@ -153,6 +153,11 @@ class Limits:
     max_batch_size: int | None = None
     #: The lanes that may be used, simplest first; at least one.
     allowed_lanes: tuple[Lane, ...] = field(init=False, repr=False, compare=False)
+
+    def cap(self, n: int) -> int:
+        """Return how many of `n` tasks may be in one batch."""
+        most = self.max_batch_size
+        return n if most is None else min(n, most)
 
     def _find_allowed_lanes(self) -> tuple[Lane, ...]:
         lanes = tuple(lane for lane in Lane if lane in self.lanes)

@@ -156,6 +156,10 @@ class Placing:
             return (Lane.INLINE,)
         return lanes
 
+    def may_be_inline(self, number: int) -> bool:
+        """Whether the caller may run tasks of a stage."""
+        return Lane.INLINE in self.lanes_of(number)
+
     def note_machine(self, machine: Machine) -> None:
         """Go by a machine with another cluster, and look at all stages again."""
         self._machine = machine

@@ -7,7 +7,7 @@ from math import ceil, log2
 from hypothesis import given
 from hypothesis import strategies as st
 
-from amorsize_dask.core.batching import OVERHEAD_FRACTION, choose_batch_size
+from amorsize_dask.core.batch_size import OVERHEAD_FRACTION, choose_batch_size
 
 seconds = st.floats(0, 1e6) | st.sampled_from([0.0, 1e-300, 1e-9])
 targets = st.floats(1e-6, 1e6) | st.just(float("inf"))

@@ -1,4 +1,4 @@
-"""How many tasks go to a worker at once."""
+"""The rule for how many tasks go to a worker at once."""
 
 from __future__ import annotations
 
