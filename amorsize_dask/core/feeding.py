@@ -5,19 +5,17 @@ from __future__ import annotations
 from math import ceil
 
 from amorsize_dask.core.batch_size import choose_batch_size
-from amorsize_dask.core.budget import Budget
+from amorsize_dask.core.dispatch import Dispatch
 from amorsize_dask.core.events import (
     CALLER,
     SIDE,
     Action,
-    Cut,
-    Run,
     StartWorkers,
 )
 from amorsize_dask.core.experience import Sampled
 from amorsize_dask.core.fitting import Fitting
 from amorsize_dask.core.graph import GraphState
-from amorsize_dask.core.model import CALLER_LANES, Lane, Limits, Machine
+from amorsize_dask.core.model import Lane, Limits, Machine
 from amorsize_dask.core.placement import count_slots
 from amorsize_dask.core.placing import Placing
 from amorsize_dask.core.stage import Stage
@@ -107,9 +105,6 @@ class Feeding:
     ----------
     unstartable : dict of Lane to str
         Lanes in which no more workers can be started, and why.
-    last_tries : set of int
-        Unfinished tasks that would end the run if they lost one more worker, where
-        memory probably was the cause. While there are any, one batch runs at a time.
     """
 
     def __init__(
@@ -117,21 +112,21 @@ class Feeding:
         graph: GraphState,
         workers: Workers,
         placing: Placing,
-        budget: Budget,
+        fitting: Fitting,
+        dispatch: Dispatch,
         machine: Machine,
         limits: Limits,
         n_warm: int,
-        cluster_budget: Budget | None = None,
         *,
         is_streamed: bool = False,
     ) -> None:
         self.unstartable: dict[Lane, str] = {}
-        self.last_tries: set[int] = set()
         self._graph = graph
         self._stage_of = graph.stage_of
         self._workers = workers
         self._placing = placing
-        self._fitting = Fitting(graph, placing.stages, budget, limits, cluster_budget)
+        self._fitting = fitting
+        self._dispatch = dispatch
         self._machine = machine
         self._limits = limits
         self._allowed = limits.allowed_lanes
@@ -139,11 +134,6 @@ class Feeding:
         self._is_streamed = is_streamed
         # Seconds for which the user of a stream has been busy, lately.
         self._away_s = 0.0
-        # The stages of what the side thread is running.
-        self._side_stages: set[int] = set()
-        # For the caller's two, whether its batch began among busy threads.
-        self._began_crowded: dict[int, bool] = {}
-        self._actions: list[Action] = []
 
     def hand_out(self) -> list[Action]:
         """Return what to run where now, and which workers to start.
@@ -163,8 +153,7 @@ class Feeding:
             self._feed_workers(Lane.THREADS)
             self._start_workers(Lane.THREADS)
         self._feed_caller()
-        actions, self._actions = self._actions, []
-        return actions
+        return self._dispatch.collect()
 
     def note_machine(self, machine: Machine) -> None:
         """Go by another machine from now on."""
@@ -178,35 +167,17 @@ class Feeding:
         """
         self._away_s = max(seconds, self._away_s / 2)
 
-    def note_side_done(self) -> None:
-        """Take note that the side thread has finished its batch."""
-        self._side_stages = set()
-
-    def is_crowded(self, worker: int, batch: list[int]) -> bool:
-        """Whether threads with other stages' tasks may have kept a batch waiting."""
-        if self._workers[worker].lane not in CALLER_LANES or not batch:
-            return False
-        return self._began_crowded.get(worker, False) or self._has_crowd(batch[0])
-
-    def _has_crowd(self, task: int) -> bool:
-        """Whether threads are busy with tasks of other stages than this one's."""
-        number = self._stage_of[task]
-        n_own = self._workers.count_on(number) * (
-            number in self._placing.placed[Lane.THREADS]
-        )
-        return self._workers.count_busy(Lane.THREADS) > n_own
-
-    def _may_add(self) -> bool:
-        """Whether a batch may be started beside those that are running."""
-        return not self.last_tries or not self._graph.n_in_flight
-
     # -- sampling -------------------------------------------------------------------
 
     def _sample(self) -> None:
         """Watch a task of a stage that isn't placed, the first such stage first."""
         if not (self._placing.unplaced or self._placing.unwatched):
             return
-        if not self._workers.side_is_idle or self._is_lone() or not self._may_add():
+        if (
+            not self._workers.side_is_idle
+            or self._is_lone()
+            or not self._dispatch.may_add()
+        ):
             return
         ready = self._graph.ready
         candidates = [
@@ -228,12 +199,12 @@ class Feeding:
         may_cut = self._are_few(number)
         size = self._graph.n_items(ready[number].head)
         least = 1 if may_cut else size
-        n = self._fitting.fit(number, n, Lane.INLINE, self._actions, least)
+        n = self._dispatch.fit(number, n, Lane.INLINE, least)
         if not n:
             return
         stage.sampling = True
-        tasks = self._take(number, n, may_cut=may_cut)
-        self._run(SIDE, number, tasks, watched=True)
+        tasks = self._dispatch.take(number, n, may_cut=may_cut)
+        self._dispatch.run(SIDE, number, tasks, watched=True)
 
     def _are_few(self, number: int) -> bool:
         """Whether a stage has so few ready tasks that one is much of the work."""
@@ -278,7 +249,9 @@ class Feeding:
         if lane is Lane.THREADS:
             n = min(n, THREADS_AT_ONCE)
         if n > 0 and lane not in self.unstartable and self._is_worth_booting(lane):
-            self._actions.append(StartWorkers(lane, self._workers.add(lane, n)))
+            self._dispatch.actions.append(
+                StartWorkers(lane, self._workers.add(lane, n))
+            )
 
     def _boot_ahead(self) -> None:
         """Start processes for a stage that is going to need them, of an open graph.
@@ -297,7 +270,7 @@ class Feeding:
             worth_s = n_boots * self._machine.costs.boot_first_s
             if self._placing.saved_s(number) >= worth_s:
                 numbers = self._workers.add(lane, placement.n_workers)
-                self._actions.append(StartWorkers(lane, numbers))
+                self._dispatch.actions.append(StartWorkers(lane, numbers))
                 return
 
     def _is_worth_booting(self, lane: Lane) -> bool:
@@ -330,7 +303,7 @@ class Feeding:
                 if ready <= waiting:
                     break
                 for number in self._stages_for(ready, worker):
-                    if not self._may_add():
+                    if not self._dispatch.may_add():
                         return
                     if number in waiting:
                         break
@@ -338,9 +311,10 @@ class Feeding:
                     if depth and not self._may_queue(number, lane, n, depth):
                         waiting.add(number)
                         break
-                    n = self._fitting.fit(number, n, lane, self._actions)
+                    n = self._dispatch.fit(number, n, lane)
                     if n:
-                        self._run(worker, number, self._take(number, n, may_cut=True))
+                        tasks = self._dispatch.take(number, n, may_cut=True)
+                        self._dispatch.run(worker, number, tasks)
                         break
 
     def _stages_for(self, ready: set[int], worker: int) -> list[int]:
@@ -356,7 +330,7 @@ class Feeding:
         placement = stage.placement
         assert placement is not None
         n_on, n_most = self._workers.count_on(number), placement.n_most
-        if number in self._side_stages and placement.lane is not Lane.CLUSTER:
+        if number in self._dispatch.side_stages and placement.lane is not Lane.CLUSTER:
             # If memory leaves no room for one on each core, the side thread has one.
             n_on += n_most < count_slots(self._machine, placement.lane)
         recalled = stage.statistics.recalled
@@ -501,7 +475,7 @@ class Feeding:
             if self._is_lone():
                 numbers = numbers | self._placing.unplaced
         numbers = numbers & self._graph.ready_stages
-        if not self._may_add():
+        if not self._dispatch.may_add():
             numbers &= self._placing.caller_stages
         if not numbers:
             return
@@ -519,7 +493,7 @@ class Feeding:
                 return
         tasks, _ = self._take_slice(numbers)
         if tasks:
-            self._run(CALLER, -1, tasks)
+            self._dispatch.run(CALLER, -1, tasks)
 
     def _run_slice(self, tasks: list[int], seconds: float) -> None:
         """Run a slice that should take so long in the calling thread or beside it.
@@ -528,14 +502,14 @@ class Feeding:
         results need comes to the calling thread at half of the cost, or less.
         """
         if self._is_unsure(tasks[-1]):
-            self._run(SIDE, -1, tasks)
+            self._dispatch.run(SIDE, -1, tasks)
         elif seconds < CALLER_THREAD_S or self._is_alone_with(tasks, SHORT_S):
-            self._run(CALLER, -1, tasks)
+            self._dispatch.run(CALLER, -1, tasks)
         elif not self._is_streamed and self._is_alone_with(tasks, CALLER_SLICE_S):
             # Who takes a stream's results wants the next ones made meanwhile.
-            self._run(CALLER, -1, tasks, most_s=OVERTIME_S)
+            self._dispatch.run(CALLER, -1, tasks, most_s=OVERTIME_S)
         else:
-            self._run(SIDE, -1, tasks)
+            self._dispatch.run(SIDE, -1, tasks)
 
     def _is_alone_with(self, tasks: list[int], most_s: float) -> bool:
         """Whether no one else is at work, and no one need be.
@@ -573,7 +547,7 @@ class Feeding:
             size = self._graph.n_items(ready[first].head)
             n_tasks = len(ready[first])
             n_items = size * n_tasks
-            n = self._fitting.fit(first, n_items, Lane.INLINE, self._actions, size)
+            n = self._dispatch.fit(first, n_items, Lane.INLINE, size)
             n //= size
             if not n:
                 return [], 0.0
@@ -606,7 +580,7 @@ class Feeding:
                 # It ends with the first task of which only earlier runs tell.
                 n_tasks, n = 1, min(n, size)
                 most = len(tasks) + 1
-            tasks += self._take(number, n, most=n_tasks, may_cut=may_cut)
+            tasks += self._dispatch.take(number, n, most=n_tasks, may_cut=may_cut)
             left_s -= n * item_s
             left_bytes -= n * item_bytes
             if n < n_wanted:
@@ -631,43 +605,6 @@ class Feeding:
             return len(self._stage_of)
         n_known = self._placing.stages[number].statistics.n_items_known
         return max(SLICE_GROWTH * max(1, n_known), int(TRUST_S / item_s))
-
-    # -- small things ---------------------------------------------------------------
-
-    def _take(
-        self, number: int, n: int, *, may_cut: bool, most: int | None = None
-    ) -> list[int]:
-        """Take about `n` items of a stage, in `most` tasks at most."""
-        most = self._limits.cap(n if most is None else most)
-        if self._graph.graph.rest_stage is None:
-            return self._graph.take(number, min(n, most))
-        cuts: list[tuple[int, int, int]] = []
-        tasks = self._graph.take_items(number, n, cuts, most=most, may_cut=may_cut)
-        for task, part, size in cuts:
-            self._actions.append(Cut(task, part, size))
-            if self._stage_of[task] == self._graph.graph.rest_stage:
-                self._placing.expect_rest()
-        return tasks
-
-    def _run(
-        self,
-        worker: int,
-        stage: int,
-        tasks: list[int],
-        *,
-        watched: bool = False,
-        most_s: float | None = None,
-    ) -> None:
-        self._workers.take_up(worker, stage, tasks)
-        if worker > SIDE:
-            state = self._placing.stages[stage]
-            state.n_used = max(state.n_used, self._workers.count_on(stage))
-        if worker == SIDE:
-            self._side_stages = {self._stage_of[task] for task in tasks}
-        if worker <= SIDE:
-            self._began_crowded[worker] = self._has_crowd(tasks[0])
-        self._fitting.begin(worker, tasks, stage, self._workers[worker].lane)
-        self._actions.append(Run(worker, tasks, watched, most_s))
 
 
 def _is_short(stage: Stage, most_s: float) -> bool:

@@ -20,6 +20,7 @@ from dataclasses import replace
 from typing import assert_never
 
 from amorsize_dask.core.budget import Budget
+from amorsize_dask.core.dispatch import Dispatch
 from amorsize_dask.core.events import (
     SIDE,
     Action,
@@ -45,6 +46,7 @@ from amorsize_dask.core.events import (
 )
 from amorsize_dask.core.experience import NOTHING_KNOWN, Experience
 from amorsize_dask.core.feeding import Feeding
+from amorsize_dask.core.fitting import Fitting
 from amorsize_dask.core.forecast import Forecast
 from amorsize_dask.core.graph import Graph, GraphState, count_each
 from amorsize_dask.core.losses import ALLOWED_FAILURES, Losses
@@ -133,15 +135,21 @@ class Scheduling:
             self._cluster_budget = Budget(
                 self._graph, max(1, cluster_bytes), may_spill_wanted=False
             )
+        fitting = Fitting(
+            self._graph, self.stages, self.budget, limits, self._cluster_budget
+        )
+        self._dispatch = Dispatch(
+            self._graph, self._workers, self._placing, fitting, limits
+        )
         self._feeding = Feeding(
             self._graph,
             self._workers,
             self._placing,
-            self.budget,
+            fitting,
+            self._dispatch,
             machine,
             limits,
             n_warm,
-            self._cluster_budget,
             is_streamed=is_streamed,
         )
         self._retiring = Retiring(limit_bytes, machine.costs.boot_next_s)
@@ -302,13 +310,13 @@ class Scheduling:
         stage_of, count_items = self._stage_of, self._graph.count_items
         touched = set(map(stage_of.__getitem__, batch))
         is_watched = self._watch(batch, event)
-        is_crowded = is_watched or self._feeding.is_crowded(event.worker, batch)
+        is_crowded = is_watched or self._dispatch.is_crowded(event.worker, batch)
         finished = [outcome.task for outcome in event.outcomes]
         if event.is_partial:
             self._graph.put_back(sorted(set(batch).difference(finished)))
         dropped = self._graph.finish(finished)
-        if self._feeding.last_tries:
-            self._feeding.last_tries.difference_update(finished)
+        if self._dispatch.last_tries:
+            self._dispatch.last_tries.difference_update(finished)
         for number in touched:
             stage = self.stages[number]
             outcomes, done = event.outcomes, finished
@@ -340,7 +348,7 @@ class Scheduling:
                         n_losses = stage.n_losses_alone.get(outcome.task, 0)
                         self._losses.note_survivor(n_losses)
             if event.worker == SIDE:
-                self._feeding.note_side_done()
+                self._dispatch.note_side_done()
                 stage.statistics.end_glimpse()
                 stage.sampling = False
                 self._placing.note_watched(number)
@@ -438,7 +446,7 @@ class Scheduling:
         statistics.add_glimpse(
             event.seconds / self._graph.count_items(batch),
             event.cpu_fraction,
-            is_crowded=is_watched or self._feeding.is_crowded(SIDE, batch),
+            is_crowded=is_watched or self._dispatch.is_crowded(SIDE, batch),
         )
         self._placing.place(number)
         self._placing.place_alike(number)
@@ -471,7 +479,7 @@ class Scheduling:
             for task in event.tasks:
                 # It has run to its end.
                 self.stages[self._stage_of[task]].suspects.pop(task, None)
-            self._feeding.last_tries.difference_update(event.tasks)
+            self._dispatch.last_tries.difference_update(event.tasks)
             barred = set(event.tasks)
             i = self._workers.find_batch(event.worker, event.tasks[0])
             worker.batches[i] = [t for t in worker.batches[i] if t not in barred]
@@ -499,9 +507,9 @@ class Scheduling:
             if i != event.position:
                 continue  # It was waiting behind that one: none of its fault.
             # Then no other batch was there that may have been what killed.
-            was_alone = self._feeding.last_tries.issuperset(batch)
+            was_alone = self._dispatch.last_tries.issuperset(batch)
             if event.n_lost > 1:
-                self._feeding.last_tries.update(batch)
+                self._dispatch.last_tries.update(batch)
             for task in batch:
                 stage = self.stages[self._stage_of[task]]
                 stage.suspects[task] = event.ending
@@ -522,7 +530,7 @@ class Scheduling:
                 if n_counted >= n_allowed:
                     self._actions.append(GiveUp(task, "lost", event.ending, n_losses))
                 elif event.is_memory_likely and n_losses >= ALLOWED_FAILURES - 1:
-                    self._feeding.last_tries.add(task)
+                    self._dispatch.last_tries.add(task)
             for number in sorted({self._stage_of[task] for task in batch}):
                 if event.is_memory_likely:
                     n_running = self._workers.count_on(number) + 1
