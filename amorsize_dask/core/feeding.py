@@ -1,4 +1,4 @@
-"""Which worker gets which tasks, and when more workers are started."""
+"""Which worker gets which tasks."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ from amorsize_dask.core.events import (
     CALLER,
     SIDE,
     Action,
-    StartWorkers,
 )
 from amorsize_dask.core.experience import Sampled
 from amorsize_dask.core.fitting import Fitting
@@ -18,6 +17,7 @@ from amorsize_dask.core.graph import GraphState
 from amorsize_dask.core.model import Lane, Limits, Machine
 from amorsize_dask.core.placement import count_slots
 from amorsize_dask.core.placing import Placing
+from amorsize_dask.core.staffing import Staffing
 from amorsize_dask.core.stage import Stage
 from amorsize_dask.core.statistics import SHARED_S, WAITING_FRACTION
 from amorsize_dask.core.workers import MAX_DEPTH, MOST_DEPTH, Workers
@@ -73,16 +73,6 @@ FEW_A_CORE = 4
 #: look.
 FIRST_ITEMS = 16
 
-#: Share of the time that workers take to boot for which a stage must have been at work
-#: before they are started. Smaller: a first task that is slow because it imports
-#: something starts workers that no one needs; larger: the other cores idle longer.
-PATIENCE_FRACTION = 0.25
-
-#: Times of a boot that workers must be predicted to save a pipeline to be started when
-#: its first item is through. Smaller: one that imports something starts workers that no
-#: one needs; larger: the other cores idle until more items have come.
-AHEAD_BOOTS = 5
-
 #: Times as large as in earlier runs that results may be for all that wait to begin at
 #: once. Smaller: more memory may be taken than is allowed, where data has become
 #: another; larger: where memory is short a round of waiting is lost.
@@ -93,19 +83,9 @@ LARGER = 100
 #: for the end of one, or counts what it holds, does so for longer.
 UNMISSED_BATCHES = 5
 
-#: Threads that are started before those that are up get work. Smaller: more rounds of
-#: the loop; larger: the first ones wait until the last one has been started.
-THREADS_AT_ONCE = 16
-
 
 class Feeding:
-    """Hands out ready tasks, each to a worker of the lane that its stage is placed in.
-
-    Attributes
-    ----------
-    unstartable : dict of Lane to str
-        Lanes in which no more workers can be started, and why.
-    """
+    """Hands out ready tasks, each to a worker of the lane its stage is placed in."""
 
     def __init__(
         self,
@@ -113,24 +93,23 @@ class Feeding:
         workers: Workers,
         placing: Placing,
         fitting: Fitting,
+        staffing: Staffing,
         dispatch: Dispatch,
         machine: Machine,
         limits: Limits,
-        n_warm: int,
         *,
         is_streamed: bool = False,
     ) -> None:
-        self.unstartable: dict[Lane, str] = {}
         self._graph = graph
         self._stage_of = graph.stage_of
         self._workers = workers
         self._placing = placing
         self._fitting = fitting
+        self._staffing = staffing
         self._dispatch = dispatch
         self._machine = machine
         self._limits = limits
         self._allowed = limits.allowed_lanes
-        self._n_warm = n_warm
         self._is_streamed = is_streamed
         # Seconds for which the user of a stream has been busy, lately.
         self._away_s = 0.0
@@ -143,15 +122,15 @@ class Feeding:
         self._sample()
         if self._graph.graph.is_open:
             self._placing.pacing.begin_turn()
-            self._boot_ahead()
+            self._dispatch.actions += self._staffing.boot_ahead()
         for lane in (Lane.CLUSTER, Lane.PROCESSES):
             if self._placing.placed[lane]:
-                self._start_workers(lane)
+                self._dispatch.actions += self._staffing.start(lane)
                 self._feed_workers(lane)
         if self._placing.placed[Lane.THREADS]:
             # Those that are up needn't wait until more have been started.
             self._feed_workers(Lane.THREADS)
-            self._start_workers(Lane.THREADS)
+            self._dispatch.actions += self._staffing.start(Lane.THREADS)
         self._feed_caller()
         return self._dispatch.collect()
 
@@ -229,66 +208,6 @@ class Feeding:
         )
 
     # -- workers --------------------------------------------------------------------
-
-    def _n_wanted(self, lane: Lane) -> int:
-        """How many workers the stages placed in a lane can use now."""
-        n_ready = most = 0
-        for number in self._placing.placed[lane] & self._graph.ready_stages:
-            placement = self._placing.stages[number].placement
-            assert placement is not None
-            n_ready += self._graph.n_items_ready[number]
-            n_useful = placement.n_workers
-            if lane is Lane.THREADS:
-                n_useful = self._placing.pacing.count_useful(number, n_useful)
-            most = max(most, n_useful)
-        n_free = self._workers.count(lane) - self._workers.count_busy(lane)
-        return min(most, self._workers.count(lane) + max(0, n_ready - n_free))
-
-    def _start_workers(self, lane: Lane) -> None:
-        n = self._n_wanted(lane) - self._workers.count(lane)
-        if lane is Lane.THREADS:
-            n = min(n, THREADS_AT_ONCE)
-        if n > 0 and lane not in self.unstartable and self._is_worth_booting(lane):
-            self._dispatch.actions.append(
-                StartWorkers(lane, self._workers.add(lane, n))
-            )
-
-    def _boot_ahead(self) -> None:
-        """Start processes for a stage that is going to need them, of an open graph.
-
-        Its first item tells, or earlier runs do, if there are many like it: until more
-        of them come, cores have nothing to do.
-        """
-        lane = Lane.PROCESSES
-        if self._workers.count(lane) or self._n_warm or lane in self.unstartable:
-            return
-        for number, stage in enumerate(self._placing.stages):
-            placement = stage.placement
-            if placement is None or placement.lane is not lane:
-                continue
-            n_boots = 1 if stage.statistics.is_recalled else AHEAD_BOOTS
-            worth_s = n_boots * self._machine.costs.boot_first_s
-            if self._placing.saved_s(number) >= worth_s:
-                numbers = self._workers.add(lane, placement.n_workers)
-                self._dispatch.actions.append(StartWorkers(lane, numbers))
-                return
-
-    def _is_worth_booting(self, lane: Lane) -> bool:
-        """Whether the stages of a lane have been at work long enough to start workers.
-
-        Threads start at once, warm processes and clusters are up, and where the caller
-        may not work meanwhile there is nothing to wait for.
-        """
-        n_up = max(self._n_warm, self._workers.count(lane))
-        if lane is not Lane.PROCESSES or n_up or Lane.INLINE not in self._allowed:
-            return True
-        stages = [self._placing.stages[number] for number in self._placing.placed[lane]]
-        if not all(map(self._placing.may_be_inline, self._placing.placed[lane])):
-            return True
-        if any(stage.statistics.is_recalled for stage in stages):
-            return True
-        worked_s = max(stage.statistics.worked_s for stage in stages)
-        return worked_s >= PATIENCE_FRACTION * self._machine.costs.boot_first_s
 
     def _feed_workers(self, lane: Lane) -> None:
         """Hand out batches: to idle workers first, then to wait behind others."""
@@ -374,20 +293,8 @@ class Feeding:
             return False
         # Near the end others will want it.
         n_left = self._graph.n_items_ready[number] - n
-        n_workers = max(self._workers.count(lane), self._count_sharing(number, lane))
-        return n_left >= n * n_workers
-
-    def _count_sharing(self, number: int, lane: Lane) -> int:
-        """Return how many workers are going to share a stage's tasks.
-
-        Threads that aren't up yet will be in a moment.
-        """
-        placement = self._placing.stages[number].placement
-        assert placement is not None
-        if lane is Lane.THREADS and lane not in self.unstartable:
-            n_useful = self._placing.pacing.count_useful(number, placement.n_workers)
-            return max(n_useful, min(placement.n_workers, self._workers.count(lane)))
-        return min(placement.n_workers, self._workers.count(lane))
+        n_sharing = self._staffing.count_sharing(number, lane)
+        return n_left >= n * max(self._workers.count(lane), n_sharing)
 
     def _batch_size(self, number: int, lane: Lane) -> int:
         stage = self._placing.stages[number]
@@ -395,7 +302,7 @@ class Feeding:
         if not stage.statistics.is_known or stage.statistics.is_recalled:
             return self._sample_size(number)
         assert stage.placement is not None
-        n_workers = self._count_sharing(number, lane)
+        n_workers = self._staffing.count_sharing(number, lane)
         if number in self._placing.unwatched:
             # There are going to be more of them.
             n_workers = count_slots(self._machine, lane)
@@ -466,7 +373,7 @@ class Feeding:
         numbers = self._placing.placed[Lane.INLINE]
         if Lane.INLINE in self._allowed:
             for lane in (Lane.PROCESSES, Lane.CLUSTER):
-                if self._is_understaffed(lane):
+                if self._staffing.is_understaffed(lane):
                     numbers = numbers | {
                         number
                         for number in self._placing.placed[lane]
@@ -528,11 +435,6 @@ class Feeding:
         """Whether a task may take long, of a stage that only earlier runs have seen."""
         stage = self._placing.stages[self._stage_of[task]]
         return stage.statistics.is_recalled and not stage.is_little
-
-    def _is_understaffed(self, lane: Lane) -> bool:
-        if not self._placing.placed[lane]:
-            return False
-        return self._workers.count_up(lane) < max(1, self._n_wanted(lane))
 
     def _take_slice(self, numbers: set[int]) -> tuple[list[int], float]:
         """Take ready tasks of these stages, lowest first, for a slice of time."""

@@ -63,6 +63,7 @@ from amorsize_dask.core.outlook import Outlook
 from amorsize_dask.core.placement import WORKER_BYTES
 from amorsize_dask.core.placing import Placing
 from amorsize_dask.core.retiring import Retiring
+from amorsize_dask.core.staffing import Staffing
 from amorsize_dask.core.stage import Stage
 from amorsize_dask.core.workers import Workers
 
@@ -138,6 +139,9 @@ class Scheduling:
         fitting = Fitting(
             self._graph, self.stages, self.budget, limits, self._cluster_budget
         )
+        self._staffing = Staffing(
+            self._graph, self._workers, self._placing, machine.costs, limits, n_warm
+        )
         self._dispatch = Dispatch(
             self._graph, self._workers, self._placing, fitting, limits
         )
@@ -146,10 +150,10 @@ class Scheduling:
             self._workers,
             self._placing,
             fitting,
+            self._staffing,
             self._dispatch,
             machine,
             limits,
-            n_warm,
             is_streamed=is_streamed,
         )
         self._retiring = Retiring(limit_bytes, machine.costs.boot_next_s)
@@ -414,7 +418,7 @@ class Scheduling:
         """
         if self.is_finished:
             workers = self._retiring.workers
-        elif Lane.PROCESSES in self._feeding.unstartable:
+        elif Lane.PROCESSES in self._staffing.unstartable:
             return
         for worker in workers:
             if self._retiring.is_due(worker, is_last=self.is_finished):
@@ -501,7 +505,7 @@ class Scheduling:
             self._n_lost_at_boot += 1
             if self._n_lost_at_boot >= ALLOWED_FAILURES:
                 reason = f"workers end at boot by {event.ending}"
-                self._feeding.unstartable.setdefault(worker.lane, reason)
+                self._staffing.unstartable.setdefault(worker.lane, reason)
         for i, batch in enumerate(worker.batches):
             self._graph.put_back(batch)
             if i != event.position:
@@ -541,12 +545,12 @@ class Scheduling:
     def _fail_to_start(self, event: StartFailed) -> None:
         for number in event.workers:
             self._workers.remove(number)
-        self._feeding.unstartable.setdefault(event.lane, event.reason)
+        self._staffing.unstartable.setdefault(event.lane, event.reason)
         self._close_if_empty(event.lane)
 
     def _close_if_empty(self, lane: Lane) -> None:
         """Close a lane that has no workers and can't get any."""
-        reason = self._feeding.unstartable.get(lane)
+        reason = self._staffing.unstartable.get(lane)
         if reason is None or self._workers.count(lane) or lane in self._placing.closed:
             return
         self._placing.close(lane, reason)
