@@ -1,87 +1,37 @@
-"""Which worker gets which tasks."""
+"""Which worker gets which tasks, turn by turn."""
 
 from __future__ import annotations
 
-from math import ceil
-
 from amorsize_dask.core.batch_size import choose_batch_size
+from amorsize_dask.core.caller import Caller
 from amorsize_dask.core.dispatch import Dispatch
-from amorsize_dask.core.events import (
-    CALLER,
-    SIDE,
-    Action,
-)
+from amorsize_dask.core.events import Action
 from amorsize_dask.core.experience import Sampled
 from amorsize_dask.core.fitting import Fitting
 from amorsize_dask.core.graph import GraphState
 from amorsize_dask.core.model import Lane, Limits, Machine
 from amorsize_dask.core.placement import count_slots
 from amorsize_dask.core.placing import Placing
+from amorsize_dask.core.sampling import Sampling, count_first
+from amorsize_dask.core.slicing import SLICE_BYTES, Slicing
 from amorsize_dask.core.staffing import Staffing
 from amorsize_dask.core.stage import Stage
 from amorsize_dask.core.statistics import SHARED_S, WAITING_FRACTION
 from amorsize_dask.core.workers import MAX_DEPTH, MOST_DEPTH, Workers
 
-#: Seconds of work that the caller takes at once. Smaller: a hand-over every few tasks;
-#: larger: workers that have come up wait for tasks that the caller holds.
-CALLER_SLICE_S = 0.02
-
-#: Seconds of work below which the calling thread does a slice itself instead of
-#: handing it to the side thread. Smaller: hand-overs that cost as much as the work;
-#: larger: workers wait for the calling thread, which is the one that feeds them.
-CALLER_THREAD_S = 0.001
-
-#: Seconds of a task below which the calling thread does a whole slice of such tasks,
-#: if no worker has to be fed. Smaller: hand-overs between two threads, for nothing;
-#: larger: one that takes much longer than those before is noticed when it has ended.
-SHORT_S = 0.0005
-
-#: Seconds after which it begins no more tasks of a slice of longer ones, which it does
-#: as well if no worker has to be fed. Smaller: where a core was lacking for a moment
-#: slices are cut; larger: tasks that take longer than those before are noticed late.
-OVERTIME_S = 0.04
-
-#: Times that the caller may take more items at once than are known so far.
-#: Smaller: many slices of short tasks; larger: where the first items are short, and
-#: the later ones long, it takes all of them, and the other cores have nothing to do.
-SLICE_GROWTH = 4
-
-#: Seconds of work that it may take in any case. Smaller: graphs of trivial tasks are
-#: begun in many slices; larger: so many items are taken on the word of a first one.
-TRUST_S = 0.001
-
-#: Bytes of results that one slice of the caller may make, so that short tasks with
-#: large results are consumed before the next slice makes more. Smaller: hand-overs;
-#: larger: memory that depth-first order would not have needed.
-SLICE_BYTES = 16e6
-
 #: Share of the memory limit that results of one batch of a cluster may take. Smaller:
 #: more round trips; larger: what is read of them isn't noticed in time.
 SLICE_FRACTION = 0.1
-
-#: Seconds of tasks to watch to know a stage's GIL share. Smaller: a few wake-ups
-#: decide, and noise with them; larger: workers start later.
-WATCH_S = 0.02
-
-#: Ready tasks for each core below which a task is cut before it is looked at. Smaller:
-#: a first look takes a large share of the work, on one core; larger: what a call costs
-#: is taken for what the items of small tasks cost.
-FEW_A_CORE = 4
-
-#: Most items of a task that are looked at first, if it has to be cut. Smaller: what a
-#: call costs is taken for what items cost; larger: the other cores wait for the first
-#: look.
-FIRST_ITEMS = 16
-
-#: Times as large as in earlier runs that results may be for all that wait to begin at
-#: once. Smaller: more memory may be taken than is allowed, where data has become
-#: another; larger: where memory is short a round of waiting is lost.
-LARGER = 100
 
 #: Times as long as others that a batch may take whose results no one misses yet.
 #: Smaller: each costs the caller its time, which feeds slower stages; larger: who waits
 #: for the end of one, or counts what it holds, does so for longer.
 UNMISSED_BATCHES = 5
+
+#: Times as large as in earlier runs that results may be for all that wait to begin at
+#: once. Smaller: more memory may be taken than is allowed, where data has become
+#: another; larger: where memory is short a round of waiting is lost.
+LARGER = 100
 
 
 class Feeding:
@@ -101,7 +51,6 @@ class Feeding:
         is_streamed: bool = False,
     ) -> None:
         self._graph = graph
-        self._stage_of = graph.stage_of
         self._workers = workers
         self._placing = placing
         self._fitting = fitting
@@ -109,8 +58,20 @@ class Feeding:
         self._dispatch = dispatch
         self._machine = machine
         self._limits = limits
-        self._allowed = limits.allowed_lanes
-        self._is_streamed = is_streamed
+        slicing = Slicing(graph, placing, fitting, dispatch, limits)
+        self._sampling = Sampling(
+            graph, workers, placing, slicing, dispatch, machine.n_cores
+        )
+        self._caller = Caller(
+            graph,
+            workers,
+            placing,
+            staffing,
+            slicing,
+            dispatch,
+            limits,
+            is_streamed=is_streamed,
+        )
         # Seconds for which the user of a stream has been busy, lately.
         self._away_s = 0.0
 
@@ -119,7 +80,9 @@ class Feeding:
 
         A `Run` of `CALLER` comes last.
         """
-        self._sample()
+        is_known = not (self._placing.unplaced or self._placing.unwatched)
+        if not is_known and not self._caller.has_lone_task():
+            self._sampling.sample()
         if self._graph.graph.is_open:
             self._placing.pacing.begin_turn()
             self._dispatch.actions += self._staffing.boot_ahead()
@@ -131,7 +94,7 @@ class Feeding:
             # Those that are up needn't wait until more have been started.
             self._feed_workers(Lane.THREADS)
             self._dispatch.actions += self._staffing.start(Lane.THREADS)
-        self._feed_caller()
+        self._caller.feed()
         return self._dispatch.collect()
 
     def note_machine(self, machine: Machine) -> None:
@@ -145,69 +108,6 @@ class Feeding:
         forgotten by half each time.
         """
         self._away_s = max(seconds, self._away_s / 2)
-
-    # -- sampling -------------------------------------------------------------------
-
-    def _sample(self) -> None:
-        """Watch a task of a stage that isn't placed, the first such stage first."""
-        if not (self._placing.unplaced or self._placing.unwatched):
-            return
-        if (
-            not self._workers.side_is_idle
-            or self._is_lone()
-            or not self._dispatch.may_add()
-        ):
-            return
-        ready = self._graph.ready
-        candidates = [
-            number
-            for number in (self._placing.unplaced | self._placing.unwatched)
-            & self._graph.ready_stages
-            if not self._placing.stages[number].sampling
-            and not self._placing.stages[number].suspects
-        ]
-        if not candidates:
-            return
-        number = min(candidates, key=lambda number: ready[number].head)
-        stage = self._placing.stages[number]
-        n = self._sample_size(number)
-        n_ready = self._graph.n_items_ready[number]
-        if stage.statistics.n_finished and stage.statistics.mean_s:
-            n = ceil(min(WATCH_S / stage.statistics.mean_s, n_ready / 4))
-            n = min(n, self._most_to_trust(number, stage.statistics.mean_s))
-        may_cut = self._are_few(number)
-        size = self._graph.n_items(ready[number].head)
-        least = 1 if may_cut else size
-        n = self._dispatch.fit(number, n, Lane.INLINE, least)
-        if not n:
-            return
-        stage.sampling = True
-        tasks = self._dispatch.take(number, n, may_cut=may_cut)
-        self._dispatch.run(SIDE, number, tasks, watched=True)
-
-    def _are_few(self, number: int) -> bool:
-        """Whether a stage has so few ready tasks that one is much of the work."""
-        n_ready = len(self._graph.ready[number])
-        return n_ready < FEW_A_CORE * self._machine.n_cores
-
-    def _sample_size(self, number: int) -> int:
-        """Return the items to look at first, of a stage of which nothing is known."""
-        size = self._graph.n_items(self._graph.ready[number].head)
-        if not self._are_few(number):
-            return size
-        return max(1, min(FIRST_ITEMS, size // (8 * self._machine.n_cores)))
-
-    def _is_lone(self) -> bool:
-        """Whether one ready task is all there is to do, and the caller may do it."""
-        return (
-            Lane.INLINE in self._allowed
-            and self._graph.n_in_flight == 0
-            and self._graph.n_ready == 1
-            and sum(self._graph.n_items_ready) == 1
-            and all(map(self._placing.may_be_inline, self._graph.ready_stages))
-        )
-
-    # -- workers --------------------------------------------------------------------
 
     def _feed_workers(self, lane: Lane) -> None:
         """Hand out batches: to idle workers first, then to wait behind others."""
@@ -300,7 +200,7 @@ class Feeding:
         stage = self._placing.stages[number]
         ready = self._graph.ready[number]
         if not stage.statistics.is_known or stage.statistics.is_recalled:
-            return self._sample_size(number)
+            return count_first(self._graph, number, self._machine.n_cores)
         assert stage.placement is not None
         n_workers = self._staffing.count_sharing(number, lane)
         if number in self._placing.unwatched:
@@ -365,151 +265,3 @@ class Feeding:
         limit_bytes = self._limits.memory_limit_bytes or self._machine.memory_bytes
         room_bytes = min(SLICE_BYTES, SLICE_FRACTION * limit_bytes)
         return max(1, int(room_bytes / most_bytes))
-
-    # -- the caller -----------------------------------------------------------------
-
-    def _feed_caller(self) -> None:
-        """Give the caller a slice of the work that belongs to it, or that waits."""
-        numbers = self._placing.placed[Lane.INLINE]
-        if Lane.INLINE in self._allowed:
-            for lane in (Lane.PROCESSES, Lane.CLUSTER):
-                if self._staffing.is_understaffed(lane):
-                    numbers = numbers | {
-                        number
-                        for number in self._placing.placed[lane]
-                        if self._placing.may_be_inline(number)
-                    }
-            if self._is_lone():
-                numbers = numbers | self._placing.unplaced
-        numbers = numbers & self._graph.ready_stages
-        if not self._dispatch.may_add():
-            numbers &= self._placing.caller_stages
-        if not numbers:
-            return
-        is_booking = numbers <= self._placing.caller_stages
-        has_side = SIDE in self._workers and not self._is_lone()
-        if has_side and not is_booking:
-            if self._workers.side_is_idle:
-                tasks, seconds = self._take_slice(numbers)
-                if not tasks:
-                    return
-                self._run_slice(tasks, seconds)
-                return
-            numbers &= self._placing.caller_stages
-            if not numbers:
-                return
-        tasks, _ = self._take_slice(numbers)
-        if tasks:
-            self._dispatch.run(CALLER, -1, tasks)
-
-    def _run_slice(self, tasks: list[int], seconds: float) -> None:
-        """Run a slice that should take so long in the calling thread or beside it.
-
-        Beside it each takes two hand-overs, and memory from elsewhere: what large
-        results need comes to the calling thread at half of the cost, or less.
-        """
-        if self._is_unsure(tasks[-1]):
-            self._dispatch.run(SIDE, -1, tasks)
-        elif seconds < CALLER_THREAD_S or self._is_alone_with(tasks, SHORT_S):
-            self._dispatch.run(CALLER, -1, tasks)
-        elif not self._is_streamed and self._is_alone_with(tasks, CALLER_SLICE_S):
-            # Who takes a stream's results wants the next ones made meanwhile.
-            self._dispatch.run(CALLER, -1, tasks, most_s=OVERTIME_S)
-        else:
-            self._dispatch.run(SIDE, -1, tasks)
-
-    def _is_alone_with(self, tasks: list[int], most_s: float) -> bool:
-        """Whether no one else is at work, and no one need be.
-
-        Tasks take less than `most_s` seconds, or are all that is ready. Then there is
-        nothing that the calling thread should be free for.
-        """
-        if any(self._workers.count(lane) for lane in Lane if lane is not Lane.INLINE):
-            return False
-        if not self._graph.n_ready:
-            return True
-        stages = {self._stage_of[task] for task in tasks}
-        return all(_is_short(self._placing.stages[number], most_s) for number in stages)
-
-    def _is_unsure(self, task: int) -> bool:
-        """Whether a task may take long, of a stage that only earlier runs have seen."""
-        stage = self._placing.stages[self._stage_of[task]]
-        return stage.statistics.is_recalled and not stage.is_little
-
-    def _take_slice(self, numbers: set[int]) -> tuple[list[int], float]:
-        """Take ready tasks of these stages, lowest first, for a slice of time."""
-        ready = self._graph.ready
-        tasks: list[int] = []
-        left_s, left_bytes = CALLER_SLICE_S, SLICE_BYTES
-        most = self._limits.cap(len(self._stage_of))
-        is_booking = numbers <= self._placing.caller_stages
-        # Bookkeeping takes next to nothing, unless what it passes on is on disk.
-        if not is_booking or self._fitting.has_unread:
-            first = min(numbers, key=self._graph.rank)
-            size = self._graph.n_items(ready[first].head)
-            n_tasks = len(ready[first])
-            n_items = size * n_tasks
-            n = self._dispatch.fit(first, n_items, Lane.INLINE, size)
-            n //= size
-            if not n:
-                return [], 0.0
-            if n < n_tasks or self._fitting.has_unread:
-                numbers, most = {first}, min(most, n)
-            left_bytes = min(left_bytes, max(1.0, self._fitting.room_bytes))
-        room_bytes = self._fitting.room_bytes - left_bytes
-        heads = sorted((self._graph.rank(number), number) for number in numbers)
-        while heads and len(tasks) < most and left_s > 0 and left_bytes > 0:
-            _, number = heads.pop(0)
-            item_s, item_bytes = self._expect(number)
-            if (
-                tasks
-                and self._placing.stages[number].statistics.peak_bytes > room_bytes
-            ):
-                break  # the first stage alone is known to fit
-            # Tasks of a stage are taken to be of the first one's size.
-            size = self._graph.n_items(ready[number].head)
-            n_wanted = ceil(min(left_s / item_s, left_bytes / item_bytes))
-            n = min(n_wanted, self._most_to_trust(number, item_s))
-            n_tasks = min(ceil(n / size), most - len(tasks), len(ready[number]))
-            if heads and not self._graph.graph.is_open:
-                n_tasks = ready[number].count_below(heads[0][0], n_tasks)
-            n = min(n, n_tasks * size)
-            may_cut = any(
-                number in self._placing.placed[lane]
-                for lane in (Lane.PROCESSES, Lane.CLUSTER)
-            )
-            if self._placing.stages[number].statistics.is_recalled:
-                # It ends with the first task of which only earlier runs tell.
-                n_tasks, n = 1, min(n, size)
-                most = len(tasks) + 1
-            tasks += self._dispatch.take(number, n, most=n_tasks, may_cut=may_cut)
-            left_s -= n * item_s
-            left_bytes -= n * item_bytes
-            if n < n_wanted:
-                break
-            if ready[number]:
-                heads.append((self._graph.rank(number), number))
-                heads.sort()
-        return tasks, CALLER_SLICE_S - left_s
-
-    def _expect(self, number: int) -> tuple[float, float]:
-        """Seconds and bytes to expect of an item, both > 0."""
-        statistics = self._placing.stages[number].statistics
-        if not statistics.is_known:
-            # A slice ends with the first task of which nothing is known: it may be
-            # long, or its result large.
-            return CALLER_SLICE_S, SLICE_BYTES
-        return max(statistics.mean_s, 1e-9), max(statistics.held_bytes, 1.0)
-
-    def _most_to_trust(self, number: int, item_s: float) -> int:
-        """Return how many more items those that are known can speak for."""
-        if number in self._placing.caller_stages:
-            return len(self._stage_of)
-        n_known = self._placing.stages[number].statistics.n_items_known
-        return max(SLICE_GROWTH * max(1, n_known), int(TRUST_S / item_s))
-
-
-def _is_short(stage: Stage, most_s: float) -> bool:
-    if not stage.statistics.is_known:
-        return False
-    return stage.is_little or stage.statistics.mean_s * stage.n_items_a_task < most_s

@@ -13,11 +13,11 @@ from typing import Any
 
 from dask.sizeof import sizeof
 
-from amorsize_dask.core.feeding import WATCH_S
 from amorsize_dask.core.model import Lane, Workload
 from amorsize_dask.core.outcome import Outcome
 from amorsize_dask.core.placement import WAITING_FRACTION
 from amorsize_dask.core.placing import LITTLE_S
+from amorsize_dask.core.sampling import WATCH_S
 from amorsize_dask.core.statistics import SHARED_S, StageStatistics
 from amorsize_dask.execute.batch import BatchResult
 from amorsize_dask.execute.inner_threads import THREADED_MODULES

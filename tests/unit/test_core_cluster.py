@@ -19,11 +19,11 @@ from amorsize_dask.core.events import (
     WorkerLost,
     WorkerReady,
 )
-from amorsize_dask.core.feeding import SLICE_BYTES
 from amorsize_dask.core.model import Lane, Limits, Machine
 from amorsize_dask.core.outcome import Outcome
 from amorsize_dask.core.placing import SENT_S
 from amorsize_dask.core.scheduling import CLUSTER_FRACTION, Scheduling
+from amorsize_dask.core.slicing import SLICE_BYTES
 from amorsize_dask.simulate.machine import SimulatedRun, simulate
 from amorsize_dask.simulate.work import Faults, SimulatedTask
 

@@ -13,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from simulated import bag, machine, staged
 
+from amorsize_dask.core.caller import OVERTIME_S
 from amorsize_dask.core.events import (
     CALLER,
     SIDE,
@@ -35,17 +36,12 @@ from amorsize_dask.core.events import (
     WorkerReady,
 )
 from amorsize_dask.core.experience import Experience, Sampled
-from amorsize_dask.core.feeding import (
-    OVERTIME_S,
-    SLICE_BYTES,
-    SLICE_GROWTH,
-    TRUST_S,
-)
 from amorsize_dask.core.fitting import Fitting
 from amorsize_dask.core.graph import Graph
 from amorsize_dask.core.model import Lane, Limits
 from amorsize_dask.core.outcome import Outcome
 from amorsize_dask.core.scheduling import Scheduling
+from amorsize_dask.core.slicing import SLICE_BYTES, SLICE_GROWTH, TRUST_S
 from amorsize_dask.core.workers import MOST_DEPTH
 from amorsize_dask.simulate.machine import SimulatedRun, simulate
 from amorsize_dask.simulate.work import Faults, SimulatedPartition, SimulatedTask
