@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from amorsize_dask.core.batch_size import choose_batch_size
+from amorsize_dask.core.batching import Batching
 from amorsize_dask.core.caller import Caller
 from amorsize_dask.core.dispatch import Dispatch
 from amorsize_dask.core.events import Action
@@ -12,21 +12,11 @@ from amorsize_dask.core.graph import GraphState
 from amorsize_dask.core.model import Lane, Limits, Machine
 from amorsize_dask.core.placement import count_slots
 from amorsize_dask.core.placing import Placing
-from amorsize_dask.core.sampling import Sampling, count_first
-from amorsize_dask.core.slicing import SLICE_BYTES, Slicing
+from amorsize_dask.core.sampling import Sampling
+from amorsize_dask.core.slicing import Slicing
 from amorsize_dask.core.staffing import Staffing
-from amorsize_dask.core.stage import Stage
-from amorsize_dask.core.statistics import SHARED_S, WAITING_FRACTION
+from amorsize_dask.core.statistics import WAITING_FRACTION
 from amorsize_dask.core.workers import MAX_DEPTH, MOST_DEPTH, Workers
-
-#: Share of the memory limit that results of one batch of a cluster may take. Smaller:
-#: more round trips; larger: what is read of them isn't noticed in time.
-SLICE_FRACTION = 0.1
-
-#: Times as long as others that a batch may take whose results no one misses yet.
-#: Smaller: each costs the caller its time, which feeds slower stages; larger: who waits
-#: for the end of one, or counts what it holds, does so for longer.
-UNMISSED_BATCHES = 5
 
 #: Times as large as in earlier runs that results may be for all that wait to begin at
 #: once. Smaller: more memory may be taken than is allowed, where data has become
@@ -62,6 +52,7 @@ class Feeding:
         self._sampling = Sampling(
             graph, workers, placing, slicing, dispatch, machine.n_cores
         )
+        self._batching = Batching(graph, placing, staffing, machine, limits)
         self._caller = Caller(
             graph,
             workers,
@@ -100,6 +91,7 @@ class Feeding:
     def note_machine(self, machine: Machine) -> None:
         """Go by another machine from now on."""
         self._machine = machine
+        self._batching.note_machine(machine)
 
     def note_away(self, seconds: float) -> None:
         """Take note that for so long nothing could be handed out.
@@ -126,7 +118,7 @@ class Feeding:
                         return
                     if number in waiting:
                         break
-                    n = self._batch_size(number, lane)
+                    n = self._batching.choose_size(number, lane)
                     if depth and not self._may_queue(number, lane, n, depth):
                         waiting.add(number)
                         break
@@ -195,73 +187,3 @@ class Feeding:
         n_left = self._graph.n_items_ready[number] - n
         n_sharing = self._staffing.count_sharing(number, lane)
         return n_left >= n * max(self._workers.count(lane), n_sharing)
-
-    def _batch_size(self, number: int, lane: Lane) -> int:
-        stage = self._placing.stages[number]
-        ready = self._graph.ready[number]
-        if not stage.statistics.is_known or stage.statistics.is_recalled:
-            return count_first(self._graph, number, self._machine.n_cores)
-        assert stage.placement is not None
-        n_workers = self._staffing.count_sharing(number, lane)
-        if number in self._placing.unwatched:
-            # There are going to be more of them.
-            n_workers = count_slots(self._machine, lane)
-        # Each may have that many batches of this size.
-        n_sharing = MAX_DEPTH * max(1, n_workers)
-        target_s = self._limits.target_batch_s
-        if lane is Lane.THREADS and not stage.statistics.is_sharing_known:
-            # Until it has shown whether they are in each other's way.
-            target_s = min(target_s, SHARED_S / n_sharing)
-        if self._graph.graph.is_open and self._placing.has_unplaced:
-            # Its stages can't begin, or be placed, until this has results.
-            target_s = 0.0
-        target_s = min(target_s, self._placing.pacing.most_batch_s(number))
-        n = self._limits.cap(
-            choose_batch_size(
-                self._graph.n_items_ready[number],
-                n_sharing,
-                stage.statistics.mean_s,
-                self._overhead_s(lane, n_workers),
-                target_s,
-            )
-        )
-        if lane is Lane.THREADS:
-            n = max(n, self._n_unmissed(number, n_workers))
-        if lane is Lane.CLUSTER:
-            n = min(n, self._n_movable(stage))
-        if stage.suspects:
-            # A suspect goes alone, so that no other task dies with it.
-            n_alone = 0
-            for task in ready.lowest(n):
-                if task in stage.suspects:
-                    return n_alone or self._graph.n_items(task)
-                n_alone += self._graph.n_items(task)
-        return max(1, n)
-
-    def _n_unmissed(self, number: int, n_workers: int) -> int:
-        """Return how many items a batch may have that no one waits for meanwhile.
-
-        The end of such a stage needn't be even.
-        """
-        seconds = self._placing.pacing.least_batch_s(number)
-        mean_s = self._placing.stages[number].statistics.mean_s
-        if not seconds or not mean_s:
-            return 1
-        n = int(min(seconds, UNMISSED_BATCHES * self._limits.target_batch_s) / mean_s)
-        return self._limits.cap(min(n, self._graph.n_items_ready[number]))
-
-    def _overhead_s(self, lane: Lane, n_workers: int) -> float:
-        """Return what a batch costs beside its tasks."""
-        costs, cluster = self._machine.costs, self._machine.cluster
-        if lane is Lane.CLUSTER and cluster is not None:
-            # Its round trips are longer, but others are under way meanwhile.
-            return cluster.overhead_s(n_workers)
-        return costs.hand_off_s if lane is Lane.THREADS else costs.batch_s
-
-    def _n_movable(self, stage: Stage) -> int:
-        """Return how many items one message should have, going by their bytes."""
-        workload = stage.statistics.workload(0)
-        most_bytes = max(1.0, workload.in_bytes, workload.out_bytes)
-        limit_bytes = self._limits.memory_limit_bytes or self._machine.memory_bytes
-        room_bytes = min(SLICE_BYTES, SLICE_FRACTION * limit_bytes)
-        return max(1, int(room_bytes / most_bytes))
