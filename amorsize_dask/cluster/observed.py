@@ -65,7 +65,7 @@ class ObservedStage:
         if self._outcomes:
             outcomes, self._outcomes = self._outcomes, []
             self._statistics.add(outcomes, Lane.PROCESSES)
-            self._statistics.add_in_bytes(self._in_bytes / len(outcomes))
+            self._statistics.sizes.add_sent(self._in_bytes / len(outcomes))
             self._in_bytes = 0.0
         return self._statistics
 

@@ -130,8 +130,9 @@ class Fitting:
     def _bytes_on_cluster(self, number: int) -> tuple[float, float]:
         """Return what a batch takes there, and for each item what stays."""
         stage = self._stages[number]
-        own_bytes = max(stage.statistics.peak_bytes, stage.guessed_peak_bytes)
-        return own_bytes, stage.statistics.out_bytes if stage.is_away else 0.0
+        sizes = stage.statistics.sizes
+        own_bytes = max(sizes.peak_bytes, stage.guessed_peak_bytes)
+        return own_bytes, sizes.out_bytes if stage.is_away else 0.0
 
     def _bytes_to_load(self, number: int, n: int, lane: Lane) -> list[float]:
         """Return what has to be loaded for the first task, the first two, ...
@@ -182,13 +183,14 @@ class Fitting:
         their results.
         """
         stage = self._stages[number]
-        each_bytes = max(stage.statistics.held_bytes, stage.statistics.out_bytes)
+        sizes = stage.statistics.sizes
+        each_bytes = max(sizes.held_bytes, sizes.out_bytes)
         if lane is Lane.CLUSTER:
             return 0.0, 0.0 if stage.is_away else each_bytes
-        own_bytes = max(stage.statistics.peak_bytes, stage.guessed_peak_bytes)
+        own_bytes = max(sizes.peak_bytes, stage.guessed_peak_bytes)
         if lane is Lane.PROCESSES:
             # A result is in the worker as its pickle, too, while that is written.
-            own_bytes += stage.statistics.out_bytes
+            own_bytes += sizes.out_bytes
         elif lane is Lane.THREADS:
             # What each thread takes is not seen: a result is mostly made of something
             # as large, and of what a task is given it mostly makes as much.
@@ -216,7 +218,7 @@ class Fitting:
     def _refuse_oversized(self, number: int, actions: list[Action]) -> None:
         """Give up if a task of a stage by itself takes more than the user allows."""
         # What earlier runs have taken says nothing of this one's data.
-        own_bytes = self._stages[number].statistics.measured_bytes
+        own_bytes = self._stages[number].statistics.sizes.measured_bytes
         limit_bytes = self._limits.memory_limit_bytes
         if limit_bytes is None or own_bytes <= limit_bytes:
             return

@@ -484,7 +484,7 @@ class Placing:
                 lane=Lane.INLINE,
                 n_workers=1,
                 makespan_s=seconds,
-                peak_bytes=stage.statistics.peak_bytes,
+                peak_bytes=stage.statistics.sizes.peak_bytes,
             ),
             reason=reason,
         )

@@ -343,7 +343,7 @@ class Scheduling:
                     outcomes, n_done, n_threads, self._machine.n_cores
                 ):
                     stage.next_look = 0
-                mean_bytes = stage.statistics.held_bytes * n_done / len(outcomes)
+                mean_bytes = stage.statistics.sizes.held_bytes * n_done / len(outcomes)
                 self.budget.hold(number, outcomes, mean_bytes)
                 self._note_away(number, outcomes)
             if stage.suspects:
@@ -357,7 +357,7 @@ class Scheduling:
                 stage.sampling = False
                 self._placing.note_watched(number)
             if event.in_bytes and batch:
-                stage.statistics.add_in_bytes(event.in_bytes / count_items(batch))
+                stage.statistics.sizes.add_sent(event.in_bytes / count_items(batch))
             if event.pack_s is not None and event.outcomes:
                 seconds = sum(outcome.seconds for outcome in event.outcomes)
                 stage.statistics.add_packing(event.pack_s, seconds, count_items(batch))

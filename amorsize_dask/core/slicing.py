@@ -84,7 +84,7 @@ class Slicing:
         while heads and len(tasks) < most and left_s > 0 and left_bytes > 0:
             _, number = heads.pop(0)
             statistics = self._placing.stages[number].statistics
-            if tasks and statistics.peak_bytes > room_bytes:
+            if tasks and statistics.sizes.peak_bytes > room_bytes:
                 break  # the first stage alone is known to fit
             item_s, item_bytes = self._expect(number)
             # Tasks of a stage are taken to be of the first one's size.
@@ -143,4 +143,4 @@ class Slicing:
             # A slice ends with the first task of which nothing is known: it may be
             # long, or its result large.
             return CALLER_SLICE_S, SLICE_BYTES
-        return max(statistics.mean_s, 1e-9), max(statistics.held_bytes, 1.0)
+        return max(statistics.mean_s, 1e-9), max(statistics.sizes.held_bytes, 1.0)

@@ -105,7 +105,7 @@ class Stage:
             Most that this one is known to have had; it wanted more.
         """
         self.guessed_peak_bytes = max(
-            self.guessed_peak_bytes, grown_bytes, 2 * self.statistics.peak_bytes
+            self.guessed_peak_bytes, grown_bytes, 2 * self.statistics.sizes.peak_bytes
         )
         # Not half of the last value: when many are killed at once, each of them says
         # how many were left.

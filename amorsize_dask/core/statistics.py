@@ -6,12 +6,10 @@ from collections.abc import Sequence
 from math import inf, sqrt
 
 from amorsize_dask.core.experience import Experience
+from amorsize_dask.core.fading import WINDOW, weigh
 from amorsize_dask.core.model import GIL_HANDOVER, Lane, Workload
 from amorsize_dask.core.outcome import Outcome
-
-#: Tasks over which means are taken: older ones fade. Smaller: noise moves work
-#: about; larger: a stage whose tail differs from its head is noticed late.
-WINDOW = 50
+from amorsize_dask.core.sizes import Sizes
 
 #: Spread assumed of a stage of which one task has been seen, in means. Smaller:
 #: uneven stages are taken for even; larger: even ones get needlessly small batches.
@@ -81,21 +79,15 @@ class StageStatistics:
         "_glimpse_cpu_fraction",
         "_glimpse_crowded_s",
         "_glimpse_s",
-        "_in_bytes",
         "_is_hindered",
         "_is_remembered",
         "_mean_s",
-        "_measured_peak_bytes",
         "_n_items_counted",
         "_n_items_cpu",
         "_n_items_crew",
         "_n_items_packed",
-        "_n_items_pickled",
-        "_n_items_sized",
         "_pack_s",
         "_packed_s",
-        "_pickled_bytes",
-        "_pickled_held_bytes",
         "_recalled",
         "_shared_n",
         "_shared_s",
@@ -105,13 +97,12 @@ class StageStatistics:
         "_unwatched_s",
         "_variance",
         "gil_fraction",
-        "held_bytes",
         "n_by_lane",
         "n_counted",
         "n_finished",
         "n_items_finished",
-        "peak_bytes",
         "seconds_by_lane",
+        "sizes",
     )
 
     def __init__(self, *, unwatched_s: float = inf) -> None:
@@ -122,11 +113,8 @@ class StageStatistics:
         self.n_counted = 0
         #: Share of the time in which the GIL is held; ``None``: not measured.
         self.gil_fraction: float | None = None
-        #: Largest memory peak of a task.
-        self.peak_bytes = 0.0
-        self._measured_peak_bytes = 0.0
-        #: Mean bytes that a result takes in a process.
-        self.held_bytes = 0.0
+        #: What is known in bytes.
+        self.sizes = Sizes()
         #: Tasks and seconds of tasks by lane, for the record.
         self.n_by_lane: dict[Lane, int] = {}
         self.seconds_by_lane: dict[Lane, float] = {}
@@ -135,11 +123,6 @@ class StageStatistics:
         self._cpu_s = 0.0
         self._n_items_counted = 0
         self._n_items_cpu = 0
-        self._n_items_sized = 0
-        # Of results whose pickle was measured, its mean bytes and what they take in a
-        # process: objects may be many times as large as their pickles.
-        self._pickled_bytes = self._pickled_held_bytes = 0.0
-        self._n_items_pickled = 0
         self._n_items_packed = 0
         # Of the mean seconds, those in which a task lacked the GIL; and the share of
         # the others in which it computed, while it was watched, if it was.
@@ -153,7 +136,6 @@ class StageStatistics:
         # The means of all of these, their variance, and the mean of what they compute.
         self._crew_s, self._crew_cpu_s, self._n_items_crew = 0.0, 0.0, 0
         self._crew_variance = 0.0
-        self._in_bytes = 0.0
         # Mean seconds of pickling, and of those items for which it is known.
         self._pack_s = self._packed_s = 0.0
         self._glimpse_s = 0.0
@@ -173,22 +155,6 @@ class StageStatistics:
     def is_recalled(self) -> bool:
         """Whether all that is known is from earlier runs."""
         return self._recalled is not None
-
-    @property
-    def measured_bytes(self) -> float:
-        """Most that a task of this run has taken by itself, or its result does."""
-        held_bytes = self.held_bytes if self._n_items_sized else 0.0
-        return max(self._measured_peak_bytes, held_bytes)
-
-    @property
-    def out_bytes(self) -> float:
-        """Mean bytes of a pickled result, going by those whose pickle was measured.
-
-        If none was it is taken to be as large as the result itself.
-        """
-        if not self._pickled_held_bytes:
-            return self.held_bytes
-        return self.held_bytes * self._pickled_bytes / self._pickled_held_bytes
 
     @property
     def is_known(self) -> bool:
@@ -280,7 +246,7 @@ class StageStatistics:
         self.n_items_finished += n_items
         self.n_by_lane[lane] = self.n_by_lane.get(lane, 0) + n
         self.seconds_by_lane[lane] = self.seconds_by_lane.get(lane, 0.0) + seconds
-        self._add_sizes(outcomes, n_items / n)
+        self.sizes.add(outcomes, n_items / n)
         if shares_gil is None:
             shares_gil = lane is Lane.THREADS
         if shares_gil and self.n_counted and self.gil_fraction is not None:
@@ -288,7 +254,7 @@ class StageStatistics:
             return
         self.n_counted += n
         self._n_items_counted += n_items
-        weight = _weigh(n_items, self._n_items_counted)
+        weight = weigh(n_items, self._n_items_counted)
         mean_s = seconds / n_items
         delta = mean_s - self._mean_s
         self._mean_s += weight * delta
@@ -304,7 +270,7 @@ class StageStatistics:
         crowded_s = 0.0
         if measured_s:
             self._n_items_cpu += n_items
-            self._cpu_s += _weigh(n_items, self._n_items_cpu) * (
+            self._cpu_s += weigh(n_items, self._n_items_cpu) * (
                 sum(measured_s) / (len(measured_s) * size) - self._cpu_s
             )
             if is_crowded:
@@ -322,7 +288,7 @@ class StageStatistics:
         if known:
             n_known = len(known) * n_items / len(outcomes)
             self._n_items_crew += n_items
-            weight = _weigh(n_items, self._n_items_crew)
+            weight = weigh(n_items, self._n_items_crew)
             crew_s = sum(seconds for seconds, _ in known) / n_known
             crew_cpu_s = sum(cpu_s for _, cpu_s in known) / n_known
             size, delta = n_items / len(outcomes), crew_s - self._crew_s
@@ -396,45 +362,6 @@ class StageStatistics:
             return 0.0
         return self._shared_s / self._shared_n / self._mean_s
 
-    def _add_sizes(self, outcomes: Sequence[Outcome], n_items_a_task: float) -> None:
-        # Of many short tasks next to none are.
-        measured = [
-            out
-            for out in outcomes
-            if out.out_bytes is not None
-            or out.held_bytes is not None
-            or out.peak_bytes is not None
-        ]
-        n_sized = n_pickled = 0
-        held_bytes = pickled_bytes = pickled_held_bytes = 0
-        for outcome in measured:
-            n_bytes, out_bytes = outcome.object_bytes, outcome.out_bytes
-            if n_bytes is not None:
-                n_sized += 1
-                held_bytes += n_bytes
-                if out_bytes is not None:
-                    n_pickled += 1
-                    pickled_bytes += out_bytes
-                    pickled_held_bytes += n_bytes
-            if outcome.peak_bytes is not None:
-                peak = max(self._measured_peak_bytes, outcome.peak_bytes)
-                self._measured_peak_bytes = self.peak_bytes = peak
-        if n_sized:
-            n_items = round(n_sized * n_items_a_task)
-            self._n_items_sized += n_items
-            weight = _weigh(n_items, self._n_items_sized)
-            self.held_bytes += weight * (held_bytes / n_items - self.held_bytes)
-        if n_pickled:
-            n_items = round(n_pickled * n_items_a_task)
-            self._n_items_pickled += n_items
-            weight = _weigh(n_items, self._n_items_pickled)
-            self._pickled_bytes += weight * (
-                pickled_bytes / n_items - self._pickled_bytes
-            )
-            self._pickled_held_bytes += weight * (
-                pickled_held_bytes / n_items - self._pickled_held_bytes
-            )
-
     def recall(self, experience: Experience) -> None:
         """Take earlier runs' word for what is known, until there is an outcome."""
         self._recalled = experience
@@ -445,15 +372,10 @@ class StageStatistics:
         n_items = min(experience.n_items, RECALLED_ITEMS)
         self.n_counted = self._n_items_counted = self._n_items_cpu = n_items
         self.gil_fraction = experience.gil_fraction
-        # The first that is measured takes the place of these.
-        self._in_bytes = experience.in_bytes
-        self._pickled_bytes = experience.out_bytes
-        self.held_bytes = experience.held_bytes or experience.out_bytes
-        self._pickled_held_bytes = self.held_bytes
+        self.sizes.recall(experience)
         if experience.pack_s:
             self._pack_s, self._packed_s = experience.pack_s, experience.mean_s
             self._n_items_packed = n_items
-        self.peak_bytes = experience.peak_bytes
 
     def experience(self) -> Experience | None:
         """Return what a later run should know; ``None`` if it is nothing new."""
@@ -475,11 +397,11 @@ class StageStatistics:
             std_s=std_s,
             cpu_fraction=cpu_fraction,
             gil_fraction=None if self.gil_fraction is None else workload.gil_fraction,
-            in_bytes=self._in_bytes,
-            out_bytes=self.out_bytes,
-            held_bytes=self.held_bytes,
+            in_bytes=self.sizes.in_bytes,
+            out_bytes=self.sizes.out_bytes,
+            held_bytes=self.sizes.held_bytes,
             pack_s=self._expect_pack_s(mean_s),
-            peak_bytes=self.peak_bytes,
+            peak_bytes=self.sizes.peak_bytes,
         )
 
     def _compare(
@@ -530,21 +452,14 @@ class StageStatistics:
         self._crew_s, self._crew_cpu_s, self._n_items_crew = 0.0, 0.0, 0
         self._crew_variance = 0.0
         self._is_hindered = False
-        self.held_bytes = self._pickled_bytes = self._pickled_held_bytes = 0.0
-        self._n_items_sized = self._n_items_pickled = 0
+        self.sizes.forget_results()
         self._pack_s = self._packed_s = 0.0
         self._n_items_packed = 0
-
-    def add_in_bytes(self, in_bytes: float) -> None:
-        """Count the bytes that were sent for an item."""
-        self._in_bytes += (
-            (in_bytes - self._in_bytes) / WINDOW if self._in_bytes else (in_bytes)
-        )
 
     def add_packing(self, pack_s: float, seconds: float, n_items: int) -> None:
         """Count what pickling took for items that took so many seconds themselves."""
         self._n_items_packed += n_items
-        weight = _weigh(n_items, self._n_items_packed)
+        weight = weigh(n_items, self._n_items_packed)
         self._pack_s += weight * (pack_s / n_items - self._pack_s)
         self._packed_s += weight * (seconds / n_items - self._packed_s)
 
@@ -633,18 +548,13 @@ class StageStatistics:
                 max(0.0, self._crowded_s - self._overrated_s),
                 2 * self._glimpse_crowded_s,
             ),
-            in_bytes=self._in_bytes,
-            out_bytes=self.out_bytes,
-            held_bytes=self.held_bytes,
+            in_bytes=self.sizes.in_bytes,
+            out_bytes=self.sizes.out_bytes,
+            held_bytes=self.sizes.held_bytes,
             pack_s=self._expect_pack_s(mean_s),
-            peak_bytes=self.peak_bytes,
+            peak_bytes=self.sizes.peak_bytes,
             n_items_a_task=n_items_a_task,
         )
-
-
-def _weigh(n_items: int, n_items_so_far: int) -> float:
-    """Return what new items weigh in a mean over all so far, these included."""
-    return max(n_items / n_items_so_far, 1 / WINDOW)
 
 
 def _is_stale(found_s: float, expected_s: float, std_s: float) -> bool:

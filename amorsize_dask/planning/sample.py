@@ -380,7 +380,7 @@ class Sampling:
         outcomes[0] = outcomes[0]._replace(out_bytes=round(n_bytes))
         n_items = size * len(outcomes)
         statistics.add(outcomes, Lane.INLINE, n_items=n_items)
-        statistics.add_in_bytes(_mean(sample.in_sizes) / self.sample.n_each)
+        statistics.sizes.add_sent(_mean(sample.in_sizes) / self.sample.n_each)
         loading_s = self._count_loading_s()
         if loading_s:
             seconds = [outcome.seconds for outcome in outcomes]

@@ -7,10 +7,11 @@ from dataclasses import replace
 import pytest
 
 from amorsize_dask.core.experience import Experience
+from amorsize_dask.core.fading import WINDOW
 from amorsize_dask.core.model import Lane
 from amorsize_dask.core.outcome import Outcome
 from amorsize_dask.core.stage import Stage
-from amorsize_dask.core.statistics import FIRST_SPREAD, WINDOW, StageStatistics
+from amorsize_dask.core.statistics import FIRST_SPREAD, StageStatistics
 
 
 def counted(*outcomes: Outcome, lane: Lane = Lane.INLINE) -> StageStatistics:
@@ -64,17 +65,6 @@ def test_gil_share_that_was_not_measured_is_the_cpu_share() -> None:
     assert statistics.workload(1).gil_fraction == pytest.approx(0.6)
 
 
-def test_sizes_are_means_of_those_that_were_measured() -> None:
-    """A result that wasn't pickled has no size, not size 0."""
-    outcomes = [Outcome(i, 0.1) for i in range(20)]
-    statistics = counted(*outcomes, Outcome(20, 0.1, None, 400))
-    assert statistics.workload(1).out_bytes == 400
-    statistics.add_in_bytes(1000)
-    assert statistics.workload(1).in_bytes == 1000
-    statistics.add_in_bytes(2000)
-    assert 1000 < statistics.workload(1).in_bytes < 2000
-
-
 def test_packing_goes_with_what_tasks_take() -> None:
     """What was measured of short tasks is more for longer ones of the same stage."""
     statistics = counted(Outcome(0, 0.1))
@@ -97,13 +87,6 @@ def test_packing_goes_with_what_tasks_take() -> None:
     assert seen.pack_s < later.workload(1).pack_s < 5 * seen.pack_s
     later.restart(0.1, 0.1)
     assert later.workload(1).pack_s == 0
-
-
-def test_peak_is_the_largest() -> None:
-    """What counts for memory is the worst task."""
-    peaks = [10, 50, None, 20]
-    outcomes = [Outcome(i, 0.1, peak_bytes=peak) for i, peak in enumerate(peaks)]
-    assert counted(*outcomes).workload(1).peak_bytes == 50
 
 
 def test_threads_do_not_count_where_better_is_known() -> None:
@@ -247,9 +230,8 @@ def test_earlier_runs_are_believed_at_first() -> None:
     statistics = recalled()
     assert statistics.is_known
     assert statistics.is_recalled
-    assert (
-        statistics.worked_s == statistics.n_finished == statistics.measured_bytes == 0
-    )
+    assert statistics.worked_s == statistics.n_finished == 0
+    assert statistics.sizes.measured_bytes == 0
     workload = statistics.workload(3)
     assert (workload.mean_s, workload.std_s) == (0.1, pytest.approx(0.01))
     assert (workload.cpu_fraction, workload.gil_fraction) == (1.0, 0.5)
@@ -264,8 +246,8 @@ def test_what_is_confirmed_is_kept() -> None:
     statistics.add([Outcome(0, 0.2, 0.2, 5, 6)], Lane.INLINE)
     assert not statistics.is_recalled
     assert 0.1 < statistics.mean_s < 0.12
-    assert (statistics.out_bytes, statistics.peak_bytes) == (5, 6)
-    assert statistics.measured_bytes == 6
+    assert (statistics.sizes.out_bytes, statistics.sizes.peak_bytes) == (5, 6)
+    assert statistics.sizes.measured_bytes == 6
 
 
 def test_an_uneven_stage_is_not_forgotten_for_a_short_task() -> None:
@@ -393,37 +375,6 @@ def test_a_later_run_is_told_what_this_one_has_seen() -> None:
     assert (seen.cpu_fraction, seen.gil_fraction) == (pytest.approx(0.5), 0.25)
     assert (seen.out_bytes, seen.peak_bytes) == (7, 8)
     assert StageStatistics().experience() is None
-
-
-def test_objects_are_larger_than_their_pickles() -> None:
-    """What is sent and what is held are two things; the one tells of the other."""
-    statistics = counted(Outcome(0, 0.1, 0.1, 30, held_bytes=900))
-    assert (statistics.out_bytes, statistics.held_bytes) == (30, 900)
-    # In the caller no more pickles are measured.
-    statistics.add([Outcome(1, 0.1, 0.1, held_bytes=1800)], Lane.INLINE)
-    assert statistics.held_bytes == 1350
-    assert statistics.out_bytes == pytest.approx(45)
-    workload = statistics.workload(1)
-    assert (workload.out_bytes, workload.held_bytes) == (pytest.approx(45), 1350)
-    assert statistics.measured_bytes == 1350
-    # A later run knows both, until it has measured its own.
-    seen = statistics.experience()
-    assert seen is not None
-    later = recalled(seen)
-    assert (later.out_bytes, later.held_bytes) == (pytest.approx(45), 1350)
-    later.add([Outcome(0, 0.1, 0.1, held_bytes=300)], Lane.INLINE)
-    assert later.held_bytes == 300
-    assert later.out_bytes == pytest.approx(10)
-
-
-def test_results_in_files_count_as_what_they_are_once_loaded() -> None:
-    """Objects as such, arrays as their data."""
-    statistics = counted(
-        Outcome(0, 0.1, 0.1, 100, loaded_bytes=500),
-        Outcome(1, 0.1, 0.1, 100, loaded_bytes=0),
-    )
-    assert statistics.out_bytes == 100
-    assert statistics.held_bytes == 300
 
 
 def test_the_first_task_may_compute_more_than_others() -> None:
