@@ -360,7 +360,7 @@ class Scheduling:
                 stage.statistics.sizes.add_sent(event.in_bytes / count_items(batch))
             if event.pack_s is not None and event.outcomes:
                 seconds = sum(outcome.seconds for outcome in event.outcomes)
-                stage.statistics.add_packing(event.pack_s, seconds, count_items(batch))
+                stage.statistics.packing.add(event.pack_s, seconds, count_items(batch))
             if event.links and len(touched) == 1:
                 self._actions += self._placing.split(number, event.links)
             self._placing.look_again(number)

@@ -9,6 +9,7 @@ from amorsize_dask.core.experience import Experience
 from amorsize_dask.core.fading import WINDOW, weigh
 from amorsize_dask.core.model import GIL_HANDOVER, Lane, Workload
 from amorsize_dask.core.outcome import Outcome
+from amorsize_dask.core.packing import Packing
 from amorsize_dask.core.sizes import Sizes
 
 #: Spread assumed of a stage of which one task has been seen, in means. Smaller:
@@ -85,9 +86,6 @@ class StageStatistics:
         "_n_items_counted",
         "_n_items_cpu",
         "_n_items_crew",
-        "_n_items_packed",
-        "_pack_s",
-        "_packed_s",
         "_recalled",
         "_shared_n",
         "_shared_s",
@@ -101,6 +99,7 @@ class StageStatistics:
         "n_counted",
         "n_finished",
         "n_items_finished",
+        "packing",
         "seconds_by_lane",
         "sizes",
     )
@@ -113,8 +112,9 @@ class StageStatistics:
         self.n_counted = 0
         #: Share of the time in which the GIL is held; ``None``: not measured.
         self.gil_fraction: float | None = None
-        #: What is known in bytes.
+        #: What is known in bytes, and of pickling these.
         self.sizes = Sizes()
+        self.packing = Packing()
         #: Tasks and seconds of tasks by lane, for the record.
         self.n_by_lane: dict[Lane, int] = {}
         self.seconds_by_lane: dict[Lane, float] = {}
@@ -123,7 +123,6 @@ class StageStatistics:
         self._cpu_s = 0.0
         self._n_items_counted = 0
         self._n_items_cpu = 0
-        self._n_items_packed = 0
         # Of the mean seconds, those in which a task lacked the GIL; and the share of
         # the others in which it computed, while it was watched, if it was.
         self._crowded_s = 0.0
@@ -136,8 +135,6 @@ class StageStatistics:
         # The means of all of these, their variance, and the mean of what they compute.
         self._crew_s, self._crew_cpu_s, self._n_items_crew = 0.0, 0.0, 0
         self._crew_variance = 0.0
-        # Mean seconds of pickling, and of those items for which it is known.
-        self._pack_s = self._packed_s = 0.0
         self._glimpse_s = 0.0
         self._glimpse_cpu_fraction = 1.0
         self._glimpse_crowded_s = 0.0
@@ -374,8 +371,7 @@ class StageStatistics:
         self.gil_fraction = experience.gil_fraction
         self.sizes.recall(experience)
         if experience.pack_s:
-            self._pack_s, self._packed_s = experience.pack_s, experience.mean_s
-            self._n_items_packed = n_items
+            self.packing = Packing(experience.pack_s, experience.mean_s, n_items)
 
     def experience(self) -> Experience | None:
         """Return what a later run should know; ``None`` if it is nothing new."""
@@ -400,7 +396,7 @@ class StageStatistics:
             in_bytes=self.sizes.in_bytes,
             out_bytes=self.sizes.out_bytes,
             held_bytes=self.sizes.held_bytes,
-            pack_s=self._expect_pack_s(mean_s),
+            pack_s=self.packing.expect_s(mean_s),
             peak_bytes=self.sizes.peak_bytes,
         )
 
@@ -453,23 +449,7 @@ class StageStatistics:
         self._crew_variance = 0.0
         self._is_hindered = False
         self.sizes.forget_results()
-        self._pack_s = self._packed_s = 0.0
-        self._n_items_packed = 0
-
-    def add_packing(self, pack_s: float, seconds: float, n_items: int) -> None:
-        """Count what pickling took for items that took so many seconds themselves."""
-        self._n_items_packed += n_items
-        weight = weigh(n_items, self._n_items_packed)
-        self._pack_s += weight * (pack_s / n_items - self._pack_s)
-        self._packed_s += weight * (seconds / n_items - self._packed_s)
-
-    def _expect_pack_s(self, mean_s: float) -> float:
-        """Return what pickling takes for an item, going by what the item itself takes.
-
-        It is known of few where a stage runs in the caller, and these may be short
-        ones: those that a task merges at the end of a tree are larger than the first.
-        """
-        return mean_s * self._pack_s / self._packed_s if self._packed_s else 0.0
+        self.packing = Packing()
 
     def watch(self, gil_fraction: float, cpu_fraction: float) -> None:
         """Take note of a task's shares while it was watched closely.
@@ -551,7 +531,7 @@ class StageStatistics:
             in_bytes=self.sizes.in_bytes,
             out_bytes=self.sizes.out_bytes,
             held_bytes=self.sizes.held_bytes,
-            pack_s=self._expect_pack_s(mean_s),
+            pack_s=self.packing.expect_s(mean_s),
             peak_bytes=self.sizes.peak_bytes,
             n_items_a_task=n_items_a_task,
         )

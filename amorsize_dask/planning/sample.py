@@ -384,7 +384,7 @@ class Sampling:
         loading_s = self._count_loading_s()
         if loading_s:
             seconds = [outcome.seconds for outcome in outcomes]
-            statistics.add_packing(n_items * loading_s, sum(seconds), n_items)
+            statistics.packing.add(n_items * loading_s, sum(seconds), n_items)
         self._compare(counted)
         if self._gil:
             watched_s = sum(seconds for seconds, _ in self._gil)

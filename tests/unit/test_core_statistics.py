@@ -69,12 +69,12 @@ def test_packing_goes_with_what_tasks_take() -> None:
     """What was measured of short tasks is more for longer ones of the same stage."""
     statistics = counted(Outcome(0, 0.1))
     assert statistics.workload(1).pack_s == 0
-    statistics.add_packing(0.02, 0.1, 1)
+    statistics.packing.add(0.02, 0.1, 1)
     assert statistics.workload(1).pack_s == pytest.approx(0.02)
     statistics.add([Outcome(1, 0.5)], Lane.INLINE)
     assert statistics.workload(1).pack_s == pytest.approx(0.06)
     # Two items that took 0.05 s each, and no time at all to pickle.
-    statistics.add_packing(0.0, 0.1, 2)
+    statistics.packing.add(0.0, 0.1, 2)
     assert statistics.workload(1).pack_s == pytest.approx(0.3 * 0.02 / 0.2)
     seen = statistics.experience()
     assert seen is not None
@@ -83,7 +83,7 @@ def test_packing_goes_with_what_tasks_take() -> None:
     later.recall(seen)
     assert later.workload(1).pack_s == pytest.approx(seen.pack_s)
     # One more is one of many.
-    later.add_packing(0.4, 0.4, 1)
+    later.packing.add(0.4, 0.4, 1)
     assert seen.pack_s < later.workload(1).pack_s < 5 * seen.pack_s
     later.restart(0.1, 0.1)
     assert later.workload(1).pack_s == 0
