@@ -10,7 +10,7 @@ from planned_run import Found, Round, gather
 from simulated_plans import Found as Simulated
 from table import format_table
 
-from amorsize_dask.core.placement import WAITING_FRACTION
+from amorsize_dask.core.model import WAITING_FRACTION
 from amorsize_dask.core.units import format_seconds
 
 #: What the figures must not be above.

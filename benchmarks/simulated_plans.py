@@ -26,9 +26,8 @@ from simulated_work import MACHINES, WORKS
 
 from amorsize_dask.core.experience import NOTHING_KNOWN, Experience
 from amorsize_dask.core.graph import Graph
-from amorsize_dask.core.model import Lane, Limits, Machine, Workload
+from amorsize_dask.core.model import WAITING_FRACTION, Lane, Limits, Machine, Workload
 from amorsize_dask.core.outcome import Outcome
-from amorsize_dask.core.placement import WAITING_FRACTION
 from amorsize_dask.execute.batch import BatchResult
 from amorsize_dask.planning.choice import (
     RUN_S,

@@ -19,11 +19,16 @@ from dataclasses import dataclass
 from math import ceil
 
 from amorsize_dask.core.cost import rounds_s, usable_cores
-from amorsize_dask.core.model import GIL_HANDOVER, Limits, Machine, Workload
+from amorsize_dask.core.model import (
+    GIL_HANDOVER,
+    WAITING_FRACTION,
+    Limits,
+    Machine,
+    Workload,
+)
 from amorsize_dask.core.placement import (
     MAX_WAITING_THREADS,
     MOST_ROUNDS,
-    WAITING_FRACTION,
     WORKER_GAIN_FRACTION,
 )
 

@@ -9,13 +9,12 @@ from amorsize_dask.core.events import Action
 from amorsize_dask.core.experience import Sampled
 from amorsize_dask.core.fitting import Fitting
 from amorsize_dask.core.graph import GraphState
-from amorsize_dask.core.model import Lane, Limits, Machine
+from amorsize_dask.core.model import WAITING_FRACTION, Lane, Limits, Machine
 from amorsize_dask.core.placement import count_slots
 from amorsize_dask.core.placing import Placing
 from amorsize_dask.core.sampling import Sampling
 from amorsize_dask.core.slicing import Slicing
 from amorsize_dask.core.staffing import Staffing
-from amorsize_dask.core.statistics import WAITING_FRACTION
 from amorsize_dask.core.workers import MAX_DEPTH, MOST_DEPTH, Workers
 
 #: Times as large as in earlier runs that results may be for all that wait to begin at

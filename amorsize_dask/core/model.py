@@ -179,6 +179,11 @@ class Limits:
 #: hold it half of the time get processes, and pay for the transfer.
 GIL_HANDOVER = 0.1
 
+#: Share of its time below which a task waits rather than computes. Smaller: those that
+#: compute a little get no more threads than there are cores, and are watched for being
+#: in each other's way; larger: what they wait for the GIL is taken for other waiting.
+WAITING_FRACTION = 0.5
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Workload:

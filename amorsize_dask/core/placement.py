@@ -8,6 +8,7 @@ from math import ceil
 from amorsize_dask.core.budget import HIGH_WATER
 from amorsize_dask.core.cost import predict, usable_cores
 from amorsize_dask.core.model import (
+    WAITING_FRACTION,
     Lane,
     Limits,
     Machine,
@@ -34,9 +35,6 @@ MAX_WAITING_THREADS = 128
 #: Smaller: 50 tasks on 41 threads take two rounds, where 50 threads take one; larger:
 #: more to compute for each placement, and less to gain, since a round is less of it.
 MOST_ROUNDS = 8
-
-#: Share of its time below which a task is said to wait rather than to compute.
-WAITING_FRACTION = 0.5
 
 #: Bytes that a worker process takes by itself, before any task. Measured: 30 MB
 #: resident after boot, of which a third is shared with the process it was forked from.

@@ -6,8 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
-from amorsize_dask.core.model import Lane, Placement, Workload
-from amorsize_dask.core.placement import WAITING_FRACTION
+from amorsize_dask.core.model import WAITING_FRACTION, Lane, Placement, Workload
 
 #: Share of the makespan that splitting the tasks of a stage must save. Smaller: what
 #: the values between the halves cost is more than what is won; larger: tasks that wait

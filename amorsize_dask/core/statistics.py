@@ -7,7 +7,7 @@ from math import inf, sqrt
 
 from amorsize_dask.core.experience import Experience
 from amorsize_dask.core.fading import WINDOW, weigh
-from amorsize_dask.core.model import GIL_HANDOVER, Lane, Workload
+from amorsize_dask.core.model import GIL_HANDOVER, WAITING_FRACTION, Lane, Workload
 from amorsize_dask.core.outcome import Outcome
 from amorsize_dask.core.packing import Packing
 from amorsize_dask.core.sizes import Sizes
@@ -46,11 +46,6 @@ SHARED_S = 0.05
 #: way. Smaller: a stage stays in threads that gain half of what was predicted; larger:
 #: noise moves stages out of threads.
 FREE_FRACTION = 0.75
-
-#: Share of its time below which a task that computes is taken to wait. Smaller: those
-#: that compute a little are watched for being in each other's way; larger: what they
-#: wait for the GIL is taken for other waiting.
-WAITING_FRACTION = 0.5
 
 
 #: Seconds of a task of an open graph below which it is taken to compute all the time

@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from amorsize_dask.core.model import Lane
-from amorsize_dask.core.placement import WAITING_FRACTION
+from amorsize_dask.core.model import WAITING_FRACTION, Lane
 from amorsize_dask.core.units import format_bytes, format_seconds
 from amorsize_dask.planning.choice import Choice
 from amorsize_dask.planning.pools import PoolChoice

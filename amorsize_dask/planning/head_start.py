@@ -12,8 +12,7 @@ from time import perf_counter, thread_time
 from typing import Any
 
 from amorsize_dask.core.experience import Experience
-from amorsize_dask.core.model import Lane
-from amorsize_dask.core.placement import WAITING_FRACTION
+from amorsize_dask.core.model import WAITING_FRACTION, Lane
 from amorsize_dask.core.placing import LITTLE_S
 from amorsize_dask.core.statistics import StageStatistics
 from amorsize_dask.execute.recollection import recall_calls

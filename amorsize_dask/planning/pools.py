@@ -28,10 +28,16 @@ from typing import Any
 import cloudpickle
 
 from amorsize_dask.core.cost import rounds_s, usable_cores
-from amorsize_dask.core.model import Costs, Lane, Limits, Machine, Workload
+from amorsize_dask.core.model import (
+    WAITING_FRACTION,
+    Costs,
+    Lane,
+    Limits,
+    Machine,
+    Workload,
+)
 from amorsize_dask.core.placement import (
     GAIN_FRACTION,
-    WAITING_FRACTION,
     WORKER_GAIN_FRACTION,
     memory_ceiling,
 )

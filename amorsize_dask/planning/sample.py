@@ -13,9 +13,8 @@ from typing import Any
 
 from dask.sizeof import sizeof
 
-from amorsize_dask.core.model import Lane, Workload
+from amorsize_dask.core.model import WAITING_FRACTION, Lane, Workload
 from amorsize_dask.core.outcome import Outcome
-from amorsize_dask.core.placement import WAITING_FRACTION
 from amorsize_dask.core.placing import LITTLE_S
 from amorsize_dask.core.sampling import WATCH_S
 from amorsize_dask.core.statistics import SHARED_S, StageStatistics
