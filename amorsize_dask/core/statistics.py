@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from math import inf, sqrt
+from math import inf
 
 from amorsize_dask.core.experience import Experience
 from amorsize_dask.core.fading import WINDOW, weigh
@@ -11,6 +11,7 @@ from amorsize_dask.core.model import GIL_HANDOVER, WAITING_FRACTION, Lane, Workl
 from amorsize_dask.core.outcome import Outcome
 from amorsize_dask.core.packing import Packing
 from amorsize_dask.core.sizes import Sizes
+from amorsize_dask.core.staleness import is_exceeded, is_refuted
 
 #: Spread assumed of a stage of which one task has been seen, in means. Smaller:
 #: uneven stages are taken for even; larger: even ones get needlessly small batches.
@@ -20,22 +21,6 @@ FIRST_SPREAD = 0.5
 #: which are not typical, outweigh what is known; larger: a stage that has become
 #: somewhat different is seen as it was.
 RECALLED_ITEMS = 10
-
-#: Times by which a first outcome may differ from what earlier runs have shown. Smaller:
-#: an item that is out of the common makes a stage forgotten that is well known; larger:
-#: work that has become another is believed to be the same.
-STALE_FACTOR = 3.0
-
-#: Standard deviations by which it may differ besides. Smaller: the first file of a
-#: folder, which is short, makes forgotten what a folder of uneven files takes; larger:
-#: where tasks are uneven, work that has become another is noticed later.
-STALE_SPREADS = 3.0
-
-#: Seconds by which they may differ in any case. Smaller: the noise of microseconds
-#: makes known stages forgotten; larger: millions of items that take longer aren't
-#: noticed.
-STALE_S = 20e-6
-
 
 #: Seconds of tasks in threads that show whether threads help. Smaller: one that others
 #: have held up moves a stage; larger: threads that are in each other's way stay so for
@@ -233,7 +218,9 @@ class StageStatistics:
         each_s = [outcome.seconds for outcome in outcomes]
         seconds = sum(each_s)
         if self._recalled is not None:
-            self._compare(self._recalled, outcomes, n_items, lane)
+            if is_refuted(self._recalled, outcomes, n_items, lane):
+                self._forget_seconds()
+            self._recalled = None
         self.n_finished += n
         self.n_items_finished += n_items
         self.n_by_lane[lane] = self.n_by_lane.get(lane, 0) + n
@@ -395,35 +382,11 @@ class StageStatistics:
             peak_bytes=self.sizes.peak_bytes,
         )
 
-    def _compare(
-        self,
-        recalled: Experience,
-        outcomes: Sequence[Outcome],
-        n_items: int,
-        lane: Lane,
-    ) -> None:
-        """See whether the first outcomes are what earlier runs let expect.
-
-        If not, what tasks take is forgotten. Whether they hold the GIL while they
-        compute is kept: the code is the same.
-        """
-        self._recalled = None
-        # There seconds contain the waiting for the GIL, which is little beside other
-        # waiting; and what the first one computes, as it connects, is much then.
-        by_cpu = lane is Lane.THREADS and recalled.cpu_fraction >= WAITING_FRACTION
-        found = [out.cpu_s if by_cpu else out.seconds for out in outcomes]
-        measured = [seconds for seconds in found if seconds is not None]
-        expected_s = recalled.mean_s
-        if by_cpu:
-            expected_s *= recalled.cpu_fraction
-        if measured:
-            found_s = sum(measured) / len(measured) * len(outcomes) / n_items
-            # Items of one task are alike where data is sorted: they tell no more of
-            # the others than a single one.
-            if _is_stale(found_s, expected_s, recalled.std_s / sqrt(len(outcomes))):
-                self._forget_seconds()
-
     def _forget_seconds(self) -> None:
+        """Forget what tasks take.
+
+        Whether they hold the GIL while they compute is kept: the code is the same.
+        """
         self._recalled = None
         self._is_remembered = False
         self._mean_s = self._variance = self._cpu_s = 0.0
@@ -432,16 +395,13 @@ class StageStatistics:
         self.n_counted = self._n_items_counted = self._n_items_cpu = 0
 
     def restart(self, seconds: float, cpu_s: float) -> None:
-        """Forget what tasks take; from now on they are like one that took this."""
-        self._recalled = None
-        self._is_remembered = False
+        """Forget all tasks; from now on they are like one that took this."""
+        self._forget_seconds()
         self._mean_s, self._cpu_s = seconds, cpu_s
-        self._variance = self._crowded_s = 0.0
+        self._crowded_s = 0.0
         self.n_counted = self._n_items_counted = self._n_items_cpu = 1
         self.gil_fraction = None
         self._shared_s = 0.0
-        self._crew_s, self._crew_cpu_s, self._n_items_crew = 0.0, 0.0, 0
-        self._crew_variance = 0.0
         self._is_hindered = False
         self.sizes.forget_results()
         self.packing = Packing()
@@ -460,12 +420,7 @@ class StageStatistics:
         self, seconds: float, cpu_fraction: float, *, is_crowded: bool = False
     ) -> None:
         """Take note of a task that goes on and has run for `seconds` an item."""
-        recalled = self._recalled
-        if (
-            recalled is not None
-            and seconds > recalled.mean_s
-            and _is_stale(seconds, recalled.mean_s, recalled.std_s)
-        ):
+        if self._recalled is not None and is_exceeded(self._recalled, seconds):
             self._forget_seconds()
         self._glimpse_s = seconds
         self._glimpse_cpu_fraction = cpu_fraction
@@ -530,11 +485,3 @@ class StageStatistics:
             peak_bytes=self.sizes.peak_bytes,
             n_items_a_task=n_items_a_task,
         )
-
-
-def _is_stale(found_s: float, expected_s: float, std_s: float) -> bool:
-    """Whether a time is not what earlier runs let expect."""
-    low_s, high_s = sorted((found_s, expected_s))
-    if high_s <= STALE_FACTOR * low_s + STALE_S:
-        return False
-    return high_s - low_s > STALE_SPREADS * std_s
