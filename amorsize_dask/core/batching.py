@@ -12,9 +12,9 @@ from amorsize_dask.core.model import Lane, Limits, Machine
 from amorsize_dask.core.placement import count_slots
 from amorsize_dask.core.placing import Placing
 from amorsize_dask.core.sampling import count_first
+from amorsize_dask.core.sharing import SHARED_S
 from amorsize_dask.core.slicing import SLICE_BYTES
 from amorsize_dask.core.staffing import Staffing
-from amorsize_dask.core.statistics import SHARED_S
 from amorsize_dask.core.workers import MAX_DEPTH
 
 #: Share of the memory limit that results of one batch of a cluster may take. Smaller:

@@ -10,6 +10,7 @@ from amorsize_dask.core.fading import WINDOW, weigh
 from amorsize_dask.core.model import GIL_HANDOVER, WAITING_FRACTION, Lane, Workload
 from amorsize_dask.core.outcome import Outcome
 from amorsize_dask.core.packing import Packing
+from amorsize_dask.core.sharing import Sharing
 from amorsize_dask.core.sizes import Sizes
 from amorsize_dask.core.staleness import is_exceeded, is_refuted
 
@@ -21,17 +22,6 @@ FIRST_SPREAD = 0.5
 #: which are not typical, outweigh what is known; larger: a stage that has become
 #: somewhat different is seen as it was.
 RECALLED_ITEMS = 10
-
-#: Seconds of tasks in threads that show whether threads help. Smaller: one that others
-#: have held up moves a stage; larger: threads that are in each other's way stay so for
-#: longer.
-SHARED_S = 0.05
-
-#: Share of the speed that each of several threads keeps if they aren't in each other's
-#: way. Smaller: a stage stays in threads that gain half of what was predicted; larger:
-#: noise moves stages out of threads.
-FREE_FRACTION = 0.75
-
 
 #: Seconds of a task of an open graph below which it is taken to compute all the time
 #: that it has the GIL, if no one has watched one. Smaller: one that had to wait for the
@@ -60,18 +50,13 @@ class StageStatistics:
         "_glimpse_cpu_fraction",
         "_glimpse_crowded_s",
         "_glimpse_s",
-        "_is_hindered",
         "_is_remembered",
         "_mean_s",
         "_n_items_counted",
         "_n_items_cpu",
         "_n_items_crew",
         "_recalled",
-        "_shared_n",
-        "_shared_s",
-        "_sharing_items",
-        "_sharing_n",
-        "_sharing_s",
+        "_sharing",
         "_unwatched_s",
         "_variance",
         "gil_fraction",
@@ -107,12 +92,9 @@ class StageStatistics:
         # the others in which it computed, while it was watched, if it was.
         self._crowded_s = 0.0
         self._alone_cpu_fraction: float | None = None
-        # Of tasks beside others in threads: their seconds, their items, and for each
-        # the threads that were busy; and the means of the last ones.
-        self._sharing_s, self._sharing_items, self._sharing_n = 0.0, 0, 0
-        self._shared_s = self._shared_n = 0.0
-        self._is_hindered = False
-        # The means of all of these, their variance, and the mean of what they compute.
+        self._sharing = Sharing()
+        # Of tasks beside others in threads the mean seconds, their variance, and the
+        # mean of what they compute.
         self._crew_s, self._crew_cpu_s, self._n_items_crew = 0.0, 0.0, 0
         self._crew_variance = 0.0
         self._glimpse_s = 0.0
@@ -281,42 +263,12 @@ class StageStatistics:
     def add_shared(
         self, outcomes: Sequence[Outcome], n_items: int, n_threads: int, n_cores: int
     ) -> bool:
-        """Look whether threads help each other or are in each other's way.
+        """Look whether threads are in each other's way; say whether there is news.
 
-        A task that lets go of the GIL for moments seems to leave it free to one that
-        watches it alone. Beside others like it, each such moment may cost it several
-        milliseconds until it has the GIL again.
-
-        Parameters
-        ----------
-        outcomes : sequence of Outcome
-            Tasks that have finished in a thread.
-        n_items : int
-            Items that they had.
-        n_threads : int
-            Threads that were busy then, this one included.
-        n_cores : int
-            Cores for them.
-
-        Returns
-        -------
-        bool
-            Whether there is news.
+        The arguments are those of `Sharing.add`.
         """
-        if n_threads < 2:
-            return False
-        self._sharing_s += sum(out.seconds for out in outcomes)
-        self._sharing_items += n_items
-        # Threads beyond the cores can't help.
-        self._sharing_n += n_items * min(n_threads, n_cores)
-        if self._sharing_s < SHARED_S:
-            return False
-        needed = self._gil_need
-        self._shared_s = self._sharing_s / self._sharing_items
-        self._shared_n = self._sharing_n / self._sharing_items
-        self._sharing_s, self._sharing_items, self._sharing_n = 0.0, 0, 0
-        self._is_hindered = 0 < self._mean_s < FREE_FRACTION * self._shared_s
-        return needed != self._gil_need
+        is_news = self._sharing.add(outcomes, n_items, n_threads, n_cores, self._mean_s)
+        return is_news and self.cpu_fraction >= WAITING_FRACTION
 
     @property
     def is_sharing_known(self) -> bool:
@@ -324,22 +276,7 @@ class StageStatistics:
 
         Waiting for the GIL is lost among other waiting.
         """
-        return self._shared_s > 0 or self.cpu_fraction < WAITING_FRACTION
-
-    @property
-    def _gil_need(self) -> float:
-        """Seconds for which a second of work needs the GIL, going by what threads did.
-
-        Of ``k`` threads each took ``s`` seconds for what takes one alone ``t``: an item
-        every ``s / k`` seconds. If they were in each other's way, that is the limit.
-        Items of a tail may take longer by themselves, which shows when one of them runs
-        alone: then it is less. 0 if there is nothing to tell.
-        """
-        if not self._is_hindered or self.cpu_fraction < WAITING_FRACTION:
-            return 0.0
-        if self._shared_s <= self._mean_s:
-            return 0.0
-        return self._shared_s / self._shared_n / self._mean_s
+        return self._sharing.is_known or self.cpu_fraction < WAITING_FRACTION
 
     def recall(self, experience: Experience) -> None:
         """Take earlier runs' word for what is known, until there is an outcome."""
@@ -401,8 +338,7 @@ class StageStatistics:
         self._crowded_s = 0.0
         self.n_counted = self._n_items_counted = self._n_items_cpu = 1
         self.gil_fraction = None
-        self._shared_s = 0.0
-        self._is_hindered = False
+        self._sharing.forget()
         self.sizes.forget_results()
         self.packing = Packing()
 
@@ -462,11 +398,10 @@ class StageStatistics:
         gil_fraction, handover = cpu_fraction, GIL_HANDOVER
         if self.gil_fraction is not None:
             gil_fraction = min(self.gil_fraction, cpu_fraction)
-        need = self._gil_need
-        if need:
-            held = need / (1 + GIL_HANDOVER)
-            gil_fraction = min(cpu_fraction, max(gil_fraction, held))
-            handover = max(GIL_HANDOVER, need / gil_fraction - 1)
+        if cpu_fraction >= WAITING_FRACTION:
+            gil_fraction, handover = self._sharing.limit(
+                gil_fraction, cpu_fraction, self._mean_s
+            )
         return Workload(
             n_tasks=n_tasks,
             mean_s=mean_s,

@@ -17,7 +17,8 @@ from amorsize_dask.core.model import WAITING_FRACTION, Lane, Workload
 from amorsize_dask.core.outcome import Outcome
 from amorsize_dask.core.placing import LITTLE_S
 from amorsize_dask.core.sampling import WATCH_S
-from amorsize_dask.core.statistics import SHARED_S, StageStatistics
+from amorsize_dask.core.sharing import SHARED_S
+from amorsize_dask.core.statistics import StageStatistics
 from amorsize_dask.execute.batch import BatchResult
 from amorsize_dask.execute.inner_threads import THREADED_MODULES
 from amorsize_dask.measure.machine import measure_machine
