@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import replace
 from math import inf
 
+from amorsize_dask.core.crowding import UNWATCHED_S
 from amorsize_dask.core.model import Lane, Placement, Workload
-from amorsize_dask.core.statistics import UNWATCHED_S, StageStatistics
+from amorsize_dask.core.statistics import StageStatistics
 
 
 class Stage:

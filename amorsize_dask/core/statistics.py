@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from math import inf
 
+from amorsize_dask.core.crowding import Crowding
 from amorsize_dask.core.experience import Experience
 from amorsize_dask.core.fading import WINDOW, weigh
 from amorsize_dask.core.model import GIL_HANDOVER, WAITING_FRACTION, Lane, Workload
@@ -23,14 +24,6 @@ FIRST_SPREAD = 0.5
 #: somewhat different is seen as it was.
 RECALLED_ITEMS = 10
 
-#: Seconds of a task of an open graph below which it is taken to compute all the time
-#: that it has the GIL, if no one has watched one. Smaller: one that had to wait for the
-#: GIL once seems to wait for something else; larger: what waits for something else
-#: seems to be short. In other graphs all are taken so: one task at least has run alone
-#: there, and those that wait for the GIL, or for a lock, would get ever more threads if
-#: they seemed to wait for something else, each with its memory.
-UNWATCHED_S = 0.005
-
 
 class StageStatistics:
     """Fading means of the outcomes of one stage.
@@ -41,12 +34,12 @@ class StageStatistics:
     """
 
     __slots__ = (
-        "_alone_cpu_fraction",
         "_cpu_s",
         "_crew_cpu_s",
         "_crew_s",
         "_crew_variance",
         "_crowded_s",
+        "_crowding",
         "_glimpse_cpu_fraction",
         "_glimpse_crowded_s",
         "_glimpse_s",
@@ -57,7 +50,6 @@ class StageStatistics:
         "_n_items_crew",
         "_recalled",
         "_sharing",
-        "_unwatched_s",
         "_variance",
         "gil_fraction",
         "n_by_lane",
@@ -70,7 +62,6 @@ class StageStatistics:
     )
 
     def __init__(self, *, unwatched_s: float = inf) -> None:
-        self._unwatched_s = unwatched_s
         #: Finished tasks, their items, and those of the tasks whose seconds count.
         self.n_finished = 0
         self.n_items_finished = 0
@@ -88,10 +79,9 @@ class StageStatistics:
         self._cpu_s = 0.0
         self._n_items_counted = 0
         self._n_items_cpu = 0
-        # Of the mean seconds, those in which a task lacked the GIL; and the share of
-        # the others in which it computed, while it was watched, if it was.
+        # Of the mean seconds, those in which a task lacked the GIL.
         self._crowded_s = 0.0
-        self._alone_cpu_fraction: float | None = None
+        self._crowding = Crowding(unwatched_s)
         self._sharing = Sharing()
         # Of tasks beside others in threads the mean seconds, their variance, and the
         # mean of what they compute.
@@ -236,7 +226,7 @@ class StageStatistics:
             )
             if is_crowded:
                 crowded_s = sum(
-                    self._expect_crowded_s(out.seconds, out.cpu_s)
+                    self._crowding.expect_s(out.seconds, out.cpu_s)
                     for out in outcomes
                     if out.cpu_s is not None
                 )
@@ -343,14 +333,9 @@ class StageStatistics:
         self.packing = Packing()
 
     def watch(self, gil_fraction: float, cpu_fraction: float) -> None:
-        """Take note of a task's shares while it was watched closely.
-
-        Time in which the GIL was held, but not by the task, is no part of the task.
-        """
+        """Take note of a task's shares while it was watched closely."""
         self.gil_fraction = gil_fraction
-        others_fraction = max(0.0, gil_fraction - cpu_fraction)
-        if others_fraction < 1:
-            self._alone_cpu_fraction = cpu_fraction / (1 - others_fraction)
+        self._crowding.watch(gil_fraction, cpu_fraction)
 
     def add_glimpse(
         self, seconds: float, cpu_fraction: float, *, is_crowded: bool = False
@@ -362,7 +347,7 @@ class StageStatistics:
         self._glimpse_cpu_fraction = cpu_fraction
         self._glimpse_crowded_s = 0.0
         if is_crowded:
-            self._glimpse_crowded_s = self._expect_crowded_s(
+            self._glimpse_crowded_s = self._crowding.expect_s(
                 seconds, seconds * cpu_fraction
             )
 
@@ -381,13 +366,6 @@ class StageStatistics:
             return mean
         n = min(self.n_counted, WINDOW)
         return (n * mean + glimpse) / (n + 1)
-
-    def _expect_crowded_s(self, seconds: float, cpu_s: float) -> float:
-        """Return how much of a task's time is due to others, going by its CPU time."""
-        alone = self._alone_cpu_fraction
-        if alone is None:
-            alone = float(seconds < self._unwatched_s)
-        return max(0.0, seconds - cpu_s / alone) if alone else 0.0
 
     def workload(self, n_tasks: int, n_items_a_task: float = 1.0) -> Workload:
         """Return these measurements for what is left, by items: `n_tasks` of them."""
