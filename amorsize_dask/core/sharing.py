@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from amorsize_dask.core.model import GIL_HANDOVER
+from amorsize_dask.core.model import GIL_HANDOVER, WAITING_FRACTION
 from amorsize_dask.core.outcome import Outcome
 
 #: Seconds of tasks in threads that show whether threads help. Smaller: one that others
@@ -26,6 +26,11 @@ class Sharing:
     milliseconds until it has the GIL again.
 
     It is about tasks that compute: waiting for the GIL is lost among other waiting.
+
+    Attributes
+    ----------
+    is_known : bool
+        Whether threads have shown what they do to each other.
     """
 
     __slots__ = (
@@ -35,6 +40,7 @@ class Sharing:
         "_seconds",
         "_shared_n",
         "_shared_s",
+        "is_known",
     )
 
     def __init__(self) -> None:
@@ -42,12 +48,7 @@ class Sharing:
         # threads that were busy; and the means by item of the last ones.
         self._seconds, self._n_items, self._n_threads = 0.0, 0, 0
         self._shared_s = self._shared_n = 0.0
-        self._is_hindered = False
-
-    @property
-    def is_known(self) -> bool:
-        """Whether threads have shown what they do to each other."""
-        return self._shared_s > 0
+        self.is_known = self._is_hindered = False
 
     def add(
         self,
@@ -89,18 +90,18 @@ class Sharing:
         self._shared_s = self._seconds / self._n_items
         self._shared_n = self._n_threads / self._n_items
         self._seconds, self._n_items, self._n_threads = 0.0, 0, 0
+        self.is_known = True
         self._is_hindered = 0 < mean_s < FREE_FRACTION * self._shared_s
         return needed != self._find_need(mean_s)
 
     def forget(self) -> None:
         """Forget what threads have shown."""
-        self._shared_s = 0.0
-        self._is_hindered = False
+        self.is_known = self._is_hindered = False
 
     def limit(
         self, gil_fraction: float, cpu_fraction: float, mean_s: float
     ) -> tuple[float, float]:
-        """Return what the GIL is to tasks that compute, if threads have shown more.
+        """Return what is known of the GIL, with what threads have shown of it.
 
         Parameters
         ----------
@@ -117,7 +118,7 @@ class Sharing:
             As in `Workload`.
         """
         need = self._find_need(mean_s)
-        if not need:
+        if not need or cpu_fraction < WAITING_FRACTION:
             return gil_fraction, GIL_HANDOVER
         held = need / (1 + GIL_HANDOVER)
         gil_fraction = min(cpu_fraction, max(gil_fraction, held))

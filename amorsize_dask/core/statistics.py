@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from math import inf
 
+from amorsize_dask.core.crew import Crew
 from amorsize_dask.core.crowding import Crowding
 from amorsize_dask.core.experience import Experience
 from amorsize_dask.core.fading import WINDOW, weigh
-from amorsize_dask.core.model import GIL_HANDOVER, WAITING_FRACTION, Lane, Workload
+from amorsize_dask.core.model import WAITING_FRACTION, Lane, Workload
 from amorsize_dask.core.outcome import Outcome
 from amorsize_dask.core.packing import Packing
 from amorsize_dask.core.sharing import Sharing
@@ -35,9 +36,7 @@ class StageStatistics:
 
     __slots__ = (
         "_cpu_s",
-        "_crew_cpu_s",
-        "_crew_s",
-        "_crew_variance",
+        "_crew",
         "_crowded_s",
         "_crowding",
         "_glimpse_cpu_fraction",
@@ -47,7 +46,6 @@ class StageStatistics:
         "_mean_s",
         "_n_items_counted",
         "_n_items_cpu",
-        "_n_items_crew",
         "_recalled",
         "_sharing",
         "_variance",
@@ -82,11 +80,9 @@ class StageStatistics:
         # Of the mean seconds, those in which a task lacked the GIL.
         self._crowded_s = 0.0
         self._crowding = Crowding(unwatched_s)
+        # What tasks in threads take, and what they do to each other.
+        self._crew = Crew()
         self._sharing = Sharing()
-        # Of tasks beside others in threads the mean seconds, their variance, and the
-        # mean of what they compute.
-        self._crew_s, self._crew_cpu_s, self._n_items_crew = 0.0, 0.0, 0
-        self._crew_variance = 0.0
         self._glimpse_s = 0.0
         self._glimpse_cpu_fraction = 1.0
         self._glimpse_crowded_s = 0.0
@@ -123,21 +119,20 @@ class StageStatistics:
         half of all looks fall into the first half of a task. Alone they take no longer
         than beside others.
         """
-        mean_s = self._mean_s - self._overrated_s
+        mean_s = self._mean_s - self._find_overrated_s()
         if not self._glimpse_s:
             return mean_s
         return self._with_glimpse(mean_s, max(mean_s, 2 * self._glimpse_s))
 
-    @property
-    def _overrated_s(self) -> float:
-        """Seconds that tasks take less beside others than was counted.
+    def _find_overrated_s(self) -> float:
+        """Return the seconds that tasks take less beside others than was counted.
 
         It is the first task of a run that counts too much, and not what whole runs have
         shown: where data is sorted the first ones are shorter than the others.
         """
-        if not self._crew_s or self._is_remembered:
+        if self._is_remembered or not self._crew.mean_s:
             return 0.0
-        return max(0.0, self._mean_s - self._crew_s)
+        return max(0.0, self._mean_s - self._crew.mean_s)
 
     @property
     def cpu_fraction(self) -> float:
@@ -145,16 +140,17 @@ class StageStatistics:
         if not self._n_items_cpu or self._mean_s <= 0:
             return self._glimpse_cpu_fraction
         fraction = min(1.0, self._cpu_s / self._mean_s)
-        others_s = min(self._mean_s, self._crew_s)
+        others_s = min(self._mean_s, self._crew.mean_s)
         # What waits for the GIL would seem to wait for something else.
         if others_s and min(fraction, self.gil_fraction or 0.0) < WAITING_FRACTION:
-            fraction = min(fraction, self._crew_cpu_s / others_s)
+            fraction = min(fraction, self._crew.cpu_s / others_s)
         return fraction
 
     @property
     def alone_s(self) -> float:
         """Mean seconds of an item, without those in which it lacked the GIL."""
-        return max(0.0, self.mean_s - max(0.0, self._crowded_s - self._overrated_s))
+        crowded_s = max(0.0, self._crowded_s - self._find_overrated_s())
+        return max(0.0, self.mean_s - crowded_s)
 
     @property
     def is_waiting(self) -> bool:
@@ -201,7 +197,7 @@ class StageStatistics:
         if shares_gil is None:
             shares_gil = lane is Lane.THREADS
         if shares_gil and self.n_counted and self.gil_fraction is not None:
-            self._add_shared_cpu(outcomes, n_items)
+            self._crew.add(outcomes, n_items)
             return
         self.n_counted += n
         self._n_items_counted += n_items
@@ -231,24 +227,6 @@ class StageStatistics:
                     if out.cpu_s is not None
                 )
         self._crowded_s += weight * (crowded_s / n_items - self._crowded_s)
-
-    def _add_shared_cpu(self, outcomes: Sequence[Outcome], n_items: int) -> None:
-        """Count what tasks compute in threads, their waiting for a core included."""
-        measured = [(out.seconds, out.cpu_s) for out in outcomes]
-        known = [(seconds, cpu_s) for seconds, cpu_s in measured if cpu_s is not None]
-        if known:
-            n_known = len(known) * n_items / len(outcomes)
-            self._n_items_crew += n_items
-            weight = weigh(n_items, self._n_items_crew)
-            crew_s = sum(seconds for seconds, _ in known) / n_known
-            crew_cpu_s = sum(cpu_s for _, cpu_s in known) / n_known
-            size, delta = n_items / len(outcomes), crew_s - self._crew_s
-            within = sum((seconds - size * crew_s) ** 2 for seconds, _ in known)
-            self._crew_variance = (1 - weight) * (
-                self._crew_variance + weight * size * delta**2
-            ) + weight * within / n_known
-            self._crew_s += weight * delta
-            self._crew_cpu_s += weight * (crew_cpu_s - self._crew_cpu_s)
 
     def add_shared(
         self, outcomes: Sequence[Outcome], n_items: int, n_threads: int, n_cores: int
@@ -288,14 +266,15 @@ class StageStatistics:
         if not n_items or not self.n_counted:
             return None
         workload = self.workload(0)
-        mean_s = max(0.0, self._mean_s - max(self._crowded_s, self._overrated_s))
+        overrated_s = self._find_overrated_s()
+        mean_s = max(0.0, self._mean_s - max(self._crowded_s, overrated_s))
         cpu_fraction = workload.cpu_fraction
-        if self._crowded_s > self._overrated_s and mean_s:
+        if self._crowded_s > overrated_s and mean_s:
             cpu_fraction = min(1.0, cpu_fraction * self._mean_s / mean_s)
         std_s = workload.std_s
-        if self.n_counted == 1 and self._n_items_crew > 1:
+        if self.n_counted == 1 and self._crew.n_items > 1:
             # Better than a guess.
-            std_s = self._crew_variance**0.5
+            std_s = self._crew.variance**0.5
         return Experience(
             n_items=n_items,
             mean_s=mean_s,
@@ -317,8 +296,7 @@ class StageStatistics:
         self._recalled = None
         self._is_remembered = False
         self._mean_s = self._variance = self._cpu_s = 0.0
-        self._crew_s, self._crew_cpu_s, self._n_items_crew = 0.0, 0.0, 0
-        self._crew_variance = 0.0
+        self._crew = Crew()
         self.n_counted = self._n_items_counted = self._n_items_cpu = 0
 
     def restart(self, seconds: float, cpu_s: float) -> None:
@@ -373,13 +351,12 @@ class StageStatistics:
         is_spread_known = self.n_counted > 1
         std_s = self._variance**0.5 if is_spread_known else FIRST_SPREAD * mean_s
         cpu_fraction = self.cpu_fraction
-        gil_fraction, handover = cpu_fraction, GIL_HANDOVER
+        gil_fraction = cpu_fraction
         if self.gil_fraction is not None:
             gil_fraction = min(self.gil_fraction, cpu_fraction)
-        if cpu_fraction >= WAITING_FRACTION:
-            gil_fraction, handover = self._sharing.limit(
-                gil_fraction, cpu_fraction, self._mean_s
-            )
+        gil_fraction, handover = self._sharing.limit(
+            gil_fraction, cpu_fraction, self._mean_s
+        )
         return Workload(
             n_tasks=n_tasks,
             mean_s=mean_s,
@@ -388,7 +365,7 @@ class StageStatistics:
             gil_fraction=gil_fraction,
             gil_handover=handover,
             crowded_s=self._with_glimpse(
-                max(0.0, self._crowded_s - self._overrated_s),
+                max(0.0, self._crowded_s - self._find_overrated_s()),
                 2 * self._glimpse_crowded_s,
             ),
             in_bytes=self.sizes.in_bytes,
