@@ -1,4 +1,9 @@
-"""What is known about a stage from the tasks that have finished so far."""
+"""What is known about a stage from the tasks that have finished so far.
+
+Covers seconds, and their shares in which a task computes or holds the GIL. What can be
+told without the rest has files of its own: `sizes`, `packing`, `crew`, `sharing`,
+`crowding` and `staleness`.
+"""
 
 from __future__ import annotations
 
