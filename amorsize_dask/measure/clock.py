@@ -49,24 +49,25 @@ class RunDelay:
     """
 
     def __init__(self, native_id: int) -> None:
-        self._fd = -1
+        self._fds: list[int] = []
         with suppress(OSError):
             path = f"/proc/self/task/{native_id}/schedstat"
-            self._fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+            # No interrupt strikes inside of one call, between opening and keeping it.
+            self._fds.extend(map(os.open, [path], [os.O_RDONLY | os.O_CLOEXEC]))
 
     def read_s(self) -> float:
         """Return the seconds so far."""
-        if self._fd < 0:
+        if not self._fds:
             return 0.0
         try:
-            return int(os.pread(self._fd, 64, 0).split()[1]) / 1e9
+            return int(os.pread(self._fds[0], 64, 0).split()[1]) / 1e9
         except (OSError, IndexError, ValueError):
             return 0.0  # the thread has ended, or the file has another form
 
     def close(self) -> None:
         """Close the file; readings are 0 from now on."""
-        fd, self._fd = self._fd, -1
-        if fd >= 0:
+        fds, self._fds = self._fds, []
+        for fd in fds:
             os.close(fd)
 
     def __del__(self) -> None:

@@ -284,6 +284,18 @@ def test_interrupt_of_an_idle_thread(mailbox: Mailbox, start: Start) -> None:
 
 
 @pytest.mark.usefixtures("no_collection")
+@pytest.mark.skipif(not os.path.isdir("/proc/self/fd"), reason="nothing to count them")
+def test_interrupt_of_a_thread_that_begins(start: Start) -> None:
+    """What it has just opened is closed."""
+    before = len(os.listdir("/proc/self/fd"))
+    for number in range(30):
+        thread = start(number)
+        thread.interrupt()
+        thread.join()
+    assert len(os.listdir("/proc/self/fd")) <= before
+
+
+@pytest.mark.usefixtures("no_collection")
 # It may also strike while a garbage collection calls back, which no one can raise from.
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 def test_interrupt_while_batches_go_by(mailbox: Mailbox, start: Start) -> None:
