@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Coroutine
+from contextlib import suppress
 from contextvars import copy_context
 from typing import Any
 
@@ -54,7 +55,12 @@ class EventLoop:
     @staticmethod
     def _serve(loop: asyncio.AbstractEventLoop) -> None:
         try:
-            loop.run_forever()
+            while True:
+                # They end the loop besides, in which others wait. Who waits for the
+                # coroutine that has raised gets them from its future.
+                with suppress(KeyboardInterrupt, SystemExit):
+                    loop.run_forever()
+                    break
             loop.run_until_complete(_cancel_all())
             loop.run_until_complete(loop.shutdown_asyncgens())
         finally:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import itertools
 import threading
 import time
@@ -188,6 +189,23 @@ def test_coroutines_wait_in_one_event_loop(forced: Force) -> None:
     results = list(Pipeline([nap_together], scheduler=forced("auto")).run(range(60)))
     assert [x for x, _ in results] == list(range(60))
     assert len({thread for _, thread in results}) == 1
+
+
+@pytest.mark.parametrize("kind", [KeyboardInterrupt, SystemExit])
+def test_what_ends_an_event_loop_ends_the_run(
+    forced: Force, kind: type[BaseException]
+) -> None:
+    """The other coroutines that wait in it don't wait for ever."""
+
+    async def end_on_three(x: int) -> int:
+        await asyncio.sleep(0.01)
+        if x == 3:
+            raise kind(x)
+        return x
+
+    pipeline = Pipeline([end_on_three], scheduler=forced("threads"))
+    with pytest.raises(kind, match="3"):
+        list(pipeline.run(range(60)))
 
 
 def test_coroutines_in_other_processes(forced: Force) -> None:
