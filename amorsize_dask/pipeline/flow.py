@@ -64,7 +64,9 @@ class Item:
 
     #: Items made of it that are in a stage, or between two.
     n_in_work: int = 1
-    #: Its results that haven't been handed over, by path.
+    #: How many of its results haven't been taken.
+    n_results: int = 0
+    #: Of these, by path, those that wait for others to be complete.
     results: list[tuple[Path, Found]] = field(default_factory=list)
     n_bytes: int = 0
 
@@ -192,10 +194,7 @@ class Flow:
         else:
             self._released.append(found)
             value = store.read(found)
-        if self._is_ordered:
-            item.results.pop(0)
-        else:
-            item.results.remove((path, found))
+        item.n_results -= 1
         self._leave(path[0])
         return value
 
@@ -267,9 +266,9 @@ class Flow:
         if stage == len(self._calls):
             item = self._items[path[0]]
             item.n_in_work -= 1
-            item.results.append((path, found))
-            if not self._is_ordered:
-                self._results.append((path, found))
+            item.n_results += 1
+            results = item.results if self._is_ordered else self._results
+            results.append((path, found))
             self._leave(path[0])
             return
         self.n_in[stage] += 1
@@ -394,7 +393,7 @@ class Flow:
         if self._is_ordered:
             self._hand_over_in_order()
         item = self._items.get(number)
-        if item is not None and not item.n_in_work and not item.results:
+        if item is not None and not item.n_in_work and not item.n_results:
             del self._items[number]
 
     def _hand_over_in_order(self) -> None:
@@ -407,6 +406,7 @@ class Flow:
             if item.results:
                 item.results.sort(key=lambda result: result[0])
                 self._results += item.results
+                item.results.clear()
             else:
                 del self._items[number]
 

@@ -114,6 +114,22 @@ def test_batches_are_full_until_the_end(scheduler: AmorsizeScheduler) -> None:
     expect_lane(scheduler)
 
 
+@pytest.mark.parametrize("ordered", [True, False])
+def test_many_items_of_one_cost_what_they_cost_of_many(
+    forced: Force, ordered: bool
+) -> None:
+    """Each is handed over in the same time, however many others there are."""
+    stages = [Stage(range, flatten=True)]
+    pipeline = Pipeline(stages, ordered=ordered, scheduler=forced("inline"))
+
+    def measure_cpu_s(source: list[int]) -> float:
+        start = time.process_time()
+        assert sum(1 for _ in pipeline.run(source)) == sum(source)
+        return time.process_time() - start
+
+    assert measure_cpu_s([200_000]) < 3 * measure_cpu_s([1_000] * 200)
+
+
 def test_flattened_again_and_again(scheduler: AmorsizeScheduler) -> None:
     stages = [Stage(count_down, flatten=True), Stage(add_one)] * 2
     results = list(Pipeline(stages, scheduler=scheduler).run(range(20)))
