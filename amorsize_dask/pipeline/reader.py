@@ -25,6 +25,7 @@ class SequenceReader:
         self.wake: Callable[[], None] = _wake_no_one
         #: How many items are left; ``None``: no one knows.
         self.n_left: int | None = len(items)
+        #: What it has raised in the place of its next item.
         self.error: BaseException | None = None
         self._items = iter(items)
 
@@ -37,7 +38,12 @@ class SequenceReader:
         self, n: int, room_bytes: float, n_ahead: int = 0
     ) -> list[tuple[Any, int]]:
         """Return `n` items, or all that are left; they are in memory already."""
-        items = [(item, 0) for item in islice(self._items, n)]
+        items: list[tuple[Any, int]] = []
+        try:
+            # It keeps those before one that isn't to be had: they go on.
+            items.extend((item, 0) for item in islice(self._items, n))
+        except Exception as error:
+            self.error = error
         # It may have become shorter meanwhile.
         n_left = (self.n_left or 0) - len(items)
         self.n_left = n_left if len(items) == n else 0

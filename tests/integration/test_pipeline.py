@@ -6,7 +6,7 @@ import asyncio
 import itertools
 import threading
 import time
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -331,6 +331,22 @@ def test_what_the_source_raises_comes_last(scheduler: AmorsizeScheduler) -> None
         raise OSError("the source is broken")
 
     results = Pipeline([double], scheduler=scheduler).run(read())
+    assert [next(results) for _ in range(10)] == [2 * x for x in range(10)]
+    with pytest.raises(OSError, match="the source is broken"):
+        next(results)
+
+
+def test_what_a_sequence_raises_comes_last(scheduler: AmorsizeScheduler) -> None:
+    class Broken(Sequence[int]):
+        def __len__(self) -> int:
+            return 20
+
+        def __getitem__(self, index: Any) -> Any:
+            if index == 10:
+                raise OSError("the source is broken")
+            return index
+
+    results = Pipeline([double], scheduler=scheduler).run(Broken())
     assert [next(results) for _ in range(10)] == [2 * x for x in range(10)]
     with pytest.raises(OSError, match="the source is broken"):
         next(results)

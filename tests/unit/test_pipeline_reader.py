@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Iterator
 
 import pytest
@@ -43,6 +44,17 @@ def test_a_sequence_that_became_shorter() -> None:
     items.clear()
     assert reader.take(2, 0.0) == []
     assert reader.is_exhausted
+
+
+def test_what_a_sequence_raises_is_kept() -> None:
+    """The items before it are given, and none after it."""
+    items = deque([1, 2, 3])
+    reader = open_reader(items)
+    assert reader.take(1, 0.0) == [(1, 0)]
+    items.append(4)
+    assert reader.take(2, 0.0) == []
+    assert reader.is_exhausted
+    assert isinstance(reader.error, RuntimeError)
 
 
 def test_nothing_is_read_unasked(readers: list[ThreadReader]) -> None:
