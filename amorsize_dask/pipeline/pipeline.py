@@ -132,6 +132,8 @@ class Pipeline:
         recollection = recollect_items(calls, sizes)
         recalled = recollection.experiences
         with ExitStack() as stack:
+            # However it ends; what is pushed later is called before.
+            stack.callback(progress.end)
             stack.push(partial(_learn_if_left, recollection, progress))
             reader = stack.enter_context(closing(open_reader(source)))
             loop = stack.enter_context(closing(EventLoop()))
@@ -161,7 +163,6 @@ class Pipeline:
                             del result
                 if reader.is_exhausted:
                     break
-            progress.end()
             recollection.learn(progress.known(), progress.seconds)
             _raise_error_of(reader)
 

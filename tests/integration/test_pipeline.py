@@ -266,6 +266,18 @@ def test_no_more_workers_than_a_stage_allows(forced: Force) -> None:
     assert "killed" not in str(scheduler.last_run)
 
 
+def test_a_run_that_ends_early_takes_no_more_time(forced: Force) -> None:
+    """Whether its user leaves it or a stage fails, the report's seconds stay."""
+    pipeline = Pipeline([fail_on_seven], scheduler=forced("inline"))
+    left = pipeline.run(itertools.count())
+    assert next(left) == 0
+    left.close()
+    assert pipeline.report().seconds == pipeline.report().seconds
+    with pytest.raises(ValueError, match="seven"):
+        list(pipeline.run(itertools.count()))
+    assert pipeline.report().seconds == pipeline.report().seconds
+
+
 # -- what goes wrong ------------------------------------------------------------------
 
 
