@@ -262,10 +262,13 @@ def _as_stage(stage: Stage | Callable[[Any], Any]) -> Stage:
 def _name(stages: tuple[Stage, ...]) -> list[str]:
     """Return the stages' names, told apart where two have the same."""
     names = [stage.name for stage in stages]
-    return [
-        name if names.count(name) == 1 else f"{name} ({number + 1})"
-        for number, name in enumerate(names)
-    ]
+    # Again where one has been given the name of another.
+    while len(set(names)) < len(names):
+        names = [
+            name if names.count(name) == 1 else f"{name} ({number + 1})"
+            for number, name in enumerate(names)
+        ]
+    return names
 
 
 def _open_graph(stages: tuple[Stage, ...]) -> TaskGraph:

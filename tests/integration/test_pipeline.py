@@ -137,6 +137,15 @@ def test_flattened_again_and_again(scheduler: AmorsizeScheduler) -> None:
     assert results == [y + 1 for x in once for y in range(x % 4)]
 
 
+def test_a_name_that_another_stage_would_get(forced: Force) -> None:
+    """Items of stages with one name don't get lost among those of another."""
+    names = ["step", "step", "step (2)"]
+    stages = [Stage(add_one, name=name) for name in names]
+    pipeline = Pipeline(stages, scheduler=forced("inline"))
+    assert list(pipeline.run(range(5))) == [x + 3 for x in range(5)]
+    assert len({stage.name for stage in pipeline.report().stages}) == 3
+
+
 def test_nothing_in_nothing_out(scheduler: AmorsizeScheduler) -> None:
     pipeline = Pipeline([double], scheduler=scheduler)
     assert list(pipeline.run([])) == []
