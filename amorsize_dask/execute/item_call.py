@@ -6,6 +6,7 @@ import threading
 from collections.abc import Callable, Coroutine
 from enum import Enum
 from time import perf_counter, thread_time
+from types import CoroutineType
 from typing import Any, NamedTuple, Protocol
 
 from amorsize_dask.errors import BatchLengthError
@@ -52,7 +53,7 @@ class ItemCall:
     function : callable
         Called with an item, or with a list of items if the shape is ``BATCH``; and
         with what `set_up` has returned, if there is one. It may be a coroutine
-        function.
+        function, or return a coroutine.
     shape : Shape
         What its result is: the item's, whether the item goes on, items, or as many as
         there were in the list.
@@ -81,16 +82,12 @@ class ItemCall:
         n_retries: int = 0,
         skips: bool = False,
     ) -> None:
-        # Workers only unpickle calls, and boot in less time without it.
-        from inspect import iscoroutinefunction
-
         self.name = name
         self._function = function
         self.shape = shape
         self._set_up = set_up
         self._n_retries = n_retries
         self._skips = skips
-        self._is_async = iscoroutinefunction(function)
         #: Where its coroutines run in this process; elsewhere each has its own.
         self.loop: Loop | None = None
         self._prepared = threading.local()
@@ -125,15 +122,16 @@ class ItemCall:
         raise AssertionError("unreachable")
 
     def _run(self, *arguments: Any) -> Any:
-        if not self._is_async:
-            return self._function(*arguments)
-        coroutine = self._function(*arguments)
+        result = self._function(*arguments)
+        # The function needn't tell: it may be a lambda, or an object with `__call__`.
+        if not isinstance(result, CoroutineType):
+            return result
         if self.loop is not None:
-            return self.loop.run(coroutine)
+            return self.loop.run(result)
         # It takes workers as long as to boot, and hardly any need it.
         import asyncio
 
-        return asyncio.run(coroutine)
+        return asyncio.run(result)
 
     def _finish(self, value: Any, result: Any) -> Any:
         match self.shape:

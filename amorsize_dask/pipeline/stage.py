@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from inspect import isasyncgenfunction
 from typing import Any, Literal
 
 from amorsize_dask.arguments import (
     check_count,
     check_flag,
+    check_function,
     check_lanes,
     check_max_workers,
     check_retries,
@@ -26,8 +28,8 @@ class Stage:
     ----------
     function : callable
         Called with an item; its result goes on to the next stage. It may be a
-        coroutine function (``async def``): then many items wait at a time in one event
-        loop.
+        coroutine function (``async def``), or return a coroutine: then many items wait
+        at a time in one event loop.
     name : str, optional
         For reports and errors; by default the function's.
     batch : int, optional
@@ -78,8 +80,11 @@ class Stage:
     def __post_init__(self) -> None:
         if not callable(self.function):
             raise ArgumentError("function", self.function, "expected a callable")
-        if self.set_up is not None and not callable(self.set_up):
-            raise ArgumentError("set_up", self.set_up, "expected a callable")
+        if isasyncgenfunction(self.function):
+            expected = "an asynchronous generator can't be iterated; return a list"
+            raise ArgumentError("function", self.function, expected)
+        if self.set_up is not None:
+            check_function("set_up", self.set_up)
         if not isinstance(self.name, str):
             raise ArgumentError("name", self.name, "expected text")
         if self.batch is not None:

@@ -7,6 +7,7 @@ import os
 import signal
 import threading
 import time
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 
@@ -58,6 +59,23 @@ async def nap_together(x: int) -> tuple[int, int]:
     """Return the thread that it ran in, too."""
     await asyncio.sleep(0.01)
     return x, threading.get_ident()
+
+
+class NapAndAdd:
+    """Adds a number to each item, in a coroutine."""
+
+    def __init__(self, number: int) -> None:
+        self.number = number
+
+    async def __call__(self, x: int) -> int:
+        await asyncio.sleep(0.01)
+        return x + self.number
+
+
+async def count_slowly(n: int) -> AsyncIterator[int]:
+    for x in range(n):
+        await asyncio.sleep(0.01)
+        yield x
 
 
 def is_odd(x: int) -> bool:

@@ -13,11 +13,13 @@ from typing import Any
 import dask.bag as db
 import pytest
 from pipeline_functions import (
+    NapAndAdd,
     add_one,
     add_set_up,
     add_up,
     count_bytes,
     count_down,
+    count_slowly,
     double,
     fail_on_seven,
     fail_twice,
@@ -233,6 +235,13 @@ def test_what_ends_an_event_loop_ends_the_run(
         list(pipeline.run(range(60)))
 
 
+def test_coroutines_of_functions_that_do_not_tell(scheduler: AmorsizeScheduler) -> None:
+    """An object whose call is a coroutine, and a function that returns one."""
+    stages = [NapAndAdd(1), lambda x: NapAndAdd(2)(x)]
+    results = list(Pipeline(stages, scheduler=scheduler).run(range(6)))
+    assert results == [x + 3 for x in range(6)]
+
+
 def test_coroutines_in_other_processes(forced: Force) -> None:
     scheduler = forced("processes")
     results = list(Pipeline([nap_together], scheduler=scheduler).run(range(6)))
@@ -412,13 +421,15 @@ def test_bad_pipelines(arguments: dict[str, Any], word: str) -> None:
         ({"retries": -1}, "retries"),
         ({"max_workers": 0}, "max_workers"),
         ({"set_up": 3}, "set_up"),
+        ({"set_up": nap_together}, "set_up"),
+        ({"function": count_slowly}, "asynchronous generator"),
         ({"name": 3}, "name"),
         ({"lane": "clouds"}, "lane"),
     ],
 )
 def test_bad_stages(arguments: dict[str, Any], word: str) -> None:
     with pytest.raises(ArgumentError, match=word):
-        Stage(len, **arguments)
+        Stage(**{"function": len, **arguments})
 
 
 def test_bad_source() -> None:
