@@ -181,6 +181,11 @@ class Flow:
         """Wake the loop when the source has an item."""
         self._reader.wake = open_mailbox().wake
 
+    def close(self) -> None:
+        """Let go of tasks and items; what was counted stays."""
+        del self._tasks, self._reader, self._recipes
+        del self._items, self._in_stage, self._waiting, self._results
+
     def note(self, tasks: Sequence[int]) -> None:
         """Take note of tasks that have finished."""
         self._finished += tasks

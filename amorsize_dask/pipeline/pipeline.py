@@ -154,7 +154,10 @@ class Pipeline:
                     n_recalled={n: seen.n_items for n, seen in recalled.items()},
                 )
                 known = {**recalled, **progress.known()}
-                with self._scheduler.open_run(tasks, known) as execution:
+                with (
+                    closing(flow),
+                    self._scheduler.open_run(tasks, known) as execution,
+                ):
                     progress.begin(flow, execution.scheduling)
                     with closing(execution.stream(flow)) as results:
                         for result in results:

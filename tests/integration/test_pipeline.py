@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import itertools
 import threading
 import time
+import weakref
 from collections.abc import Callable, Generator, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -43,6 +45,7 @@ from amorsize_dask.errors import (
     SerializationError,
     WorkerLostError,
 )
+from amorsize_dask.execute.graph import TaskGraph
 from amorsize_dask.pipeline import pipeline as module
 from amorsize_dask.pipeline.flow import INTAKE
 
@@ -294,6 +297,29 @@ def test_a_run_that_ends_early_takes_no_more_time(forced: Force) -> None:
     with pytest.raises(ValueError, match="seven"):
         list(pipeline.run(itertools.count()))
     assert pipeline.report().seconds == pipeline.report().seconds
+
+
+def test_parts_that_are_over_are_forgotten(
+    forced: Force, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What each task leaves goes with its part, though its counts are reported."""
+    graphs: list[weakref.ref[TaskGraph]] = []
+
+    class NotedGraph(TaskGraph):
+        def __init__(self, **arguments: Any) -> None:
+            super().__init__(**arguments)
+            graphs.append(weakref.ref(self))
+
+    monkeypatch.setattr(module, "TaskGraph", NotedGraph)
+    monkeypatch.setattr(module, "MAX_TASKS", 25)
+    pipeline = Pipeline([add_one], scheduler=forced("inline"))
+    results = pipeline.run(itertools.count())
+    assert [next(results) for _ in range(500)] == list(range(1, 501))
+    gc.collect()
+    assert len(graphs) > 5
+    assert sum(graph() is not None for graph in graphs) <= 2
+    assert pipeline.report().n_out == 500
+    results.close()
 
 
 # -- what goes wrong ------------------------------------------------------------------
