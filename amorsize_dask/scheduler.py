@@ -438,6 +438,10 @@ class AmorsizeScheduler:
         try:
             with SparedGraph(len(tasks.graph), is_open=tasks.graph.is_open):
                 yield execution
+        except GeneratorExit:
+            # Its traceback would keep all that was there when the iterator was closed.
+            error = GeneratorExit()
+            raise
         except BaseException as failure:
             error = failure
             raise

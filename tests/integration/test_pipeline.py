@@ -322,6 +322,28 @@ def test_parts_that_are_over_are_forgotten(
     results.close()
 
 
+def test_what_was_left_is_let_go(scheduler: AmorsizeScheduler) -> None:
+    """Neither the report nor the record keeps the items of a run that was closed."""
+
+    class Item:
+        pass
+
+    items = [Item() for _ in range(10)]
+    is_there = weakref.ref(items[0])
+    pipeline = Pipeline([lambda item: item], scheduler=scheduler)
+    results = pipeline.run(iter(items))
+    next(results)
+    results.close()
+    del items
+    end = time.monotonic() + 5
+    while is_there() is not None:
+        assert time.monotonic() < end
+        gc.collect()  # after the threads, which end after their present task
+    assert pipeline.report().n_out == 1
+    assert scheduler.last_run is not None
+    assert isinstance(scheduler.last_run.error, GeneratorExit)
+
+
 # -- what goes wrong ------------------------------------------------------------------
 
 
