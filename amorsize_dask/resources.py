@@ -76,6 +76,11 @@ class Policy:
         # The first look, with which the one at the first run is compared.
         self.load_watch = LoadWatch() if respects_load else None
 
+    @property
+    def has_client(self) -> bool:
+        """Whether there is a client of a cluster, that may have been closed since."""
+        return self._client is not None or find_client() is not None
+
     def limit_call(self, kwargs: Mapping[str, Any], *, is_observed: bool) -> Limits:
         """Return what one call of the scheduler allows, but for the memory."""
         limits = self.limits

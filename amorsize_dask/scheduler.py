@@ -505,6 +505,12 @@ class AmorsizeScheduler:
                     f"{', '.join(allowed)}"
                 )
                 raise ArgumentError("annotation lane", tuple(map(str, lanes)), expected)
+            if lanes == (Lane.CLUSTER,) and not self._policy.has_client:
+                expected = (
+                    f"of stage {tasks.stages[stage]!r}: no distributed.Client is "
+                    "active, and none was given"
+                )
+                raise ArgumentError("annotation lane", ("cluster",), expected)
 
 
 def _chain_items(

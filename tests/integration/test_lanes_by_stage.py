@@ -13,7 +13,7 @@ import dask.bag as db
 import pytest
 from dask import delayed
 
-from amorsize_dask import AmorsizeScheduler
+from amorsize_dask import AmorsizeScheduler, ArgumentError, Pipeline, Stage
 
 
 @pytest.fixture(scope="module")
@@ -167,3 +167,21 @@ def test_arrays_are_stored_where_their_target_is() -> None:
         with AmorsizeScheduler() as scheduler:
             array.store(blocks, stored, scheduler=scheduler)
         assert stored.tolist() == [1.0] * 40
+
+
+def test_without_a_client_no_part_can_be_sent() -> None:
+    """Neither a layer nor a stage of a pipeline, and nothing is run instead."""
+    ran: list[int] = []
+    with dask.annotate(lane="cluster"):
+        sent = delayed(ran.append)(1)
+    with AmorsizeScheduler() as scheduler:
+        with pytest.raises(ArgumentError, match=r"no distributed\.Client is active"):
+            sent.compute(scheduler=scheduler)
+        pipeline = Pipeline([Stage(ran.append, lane="cluster")], scheduler=scheduler)
+        with pytest.raises(ArgumentError, match=r"no distributed\.Client is active"):
+            next(pipeline.run([1]))
+        # Where there is a choice it needn't be the cluster.
+        both = ("cluster", "inline")
+        pipeline = Pipeline([Stage(ran.append, lane=both)], scheduler=scheduler)
+        assert list(pipeline.run([2])) == [None]
+    assert ran == [2]
