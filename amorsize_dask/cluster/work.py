@@ -9,6 +9,7 @@ from typing import Any
 from dask.bag import from_sequence
 from dask.base import is_dask_collection
 
+from amorsize_dask.arguments import check_function
 from amorsize_dask.cluster.probe import SAMPLE_TASKS, Probe, probe
 from amorsize_dask.cluster.record import ClusterRecord
 from amorsize_dask.core.model import Workload
@@ -145,6 +146,10 @@ def _from_plan(plan: Plan) -> Work:
 
 def _try_function(func: Any, data: Any) -> Work:
     """Try a function with some items, which stay where they are."""
+    check_function("work", func)
+    if is_dask_collection(data):
+        expected = "a collection is work by itself: give that which calls the function"
+        raise ArgumentError("work", data, expected)
     if isinstance(data, Iterable) and not hasattr(data, "__len__"):
         expected = (
             "its items would be lost to you when some of them are tried; give it as a "

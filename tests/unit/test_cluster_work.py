@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from asyncio import sleep
 from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
@@ -245,6 +246,9 @@ def test_two_delayed_values_are_no_function_with_data() -> None:
         (tasks.wait, []),
         (tasks.wait, 3),
         (3, [1]),
+        (tasks.wait, delayed([1])),
+        (tasks.wait, db.range(3, npartitions=1)),
+        (sleep, [1]),
         Plan(),
     ],
 )
