@@ -369,6 +369,20 @@ def test_items_that_fail_are_skipped_and_listed(
     assert "ValueError: seven" in str(pipeline.report())
 
 
+def test_an_exception_without_a_text_is_skipped(forced: Force) -> None:
+    class SilentError(Exception):
+        def __str__(self) -> str:
+            raise AttributeError("no text")
+
+    def fail(x: int) -> int:
+        raise SilentError
+
+    stage = Stage(fail, on_error="skip")
+    pipeline = Pipeline([stage], scheduler=forced("inline"))
+    assert list(pipeline.run([1])) == []
+    assert pipeline.report().skipped[0].error.startswith("SilentError")
+
+
 def test_retries(forced: Force, tmp_path: Path) -> None:
     scheduler = forced("inline")
     pipeline = Pipeline([Stage(fail_twice, retries=2)], scheduler=scheduler)
