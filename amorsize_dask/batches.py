@@ -6,7 +6,7 @@ the other two measure some items and say how it could be run by hand.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterable, Sequence, Sized
+from collections.abc import Callable, Generator, Iterable, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from itertools import chain, islice
@@ -20,7 +20,7 @@ from amorsize_dask.core.model import Limits
 from amorsize_dask.core.units import format_seconds
 from amorsize_dask.errors import ArgumentError
 from amorsize_dask.measure.machine import measure_machine
-from amorsize_dask.planning.data import UNKNOWN_ITEMS
+from amorsize_dask.planning.data import UNKNOWN_ITEMS, find_length
 from amorsize_dask.planning.optimize import CHUNK_S
 from amorsize_dask.planning.pools import choose_pool
 from amorsize_dask.planning.putting_together import find_speedup
@@ -100,7 +100,7 @@ def process_in_batches(
     results = _process(
         func, data, batch_size, float(max_memory_percent), verbose, scheduler
     )
-    if not isinstance(data, Sized):
+    if find_length(data) is None:
         return results
     with closing(results):
         return list(results)
@@ -254,7 +254,8 @@ def optimize_streaming(
     items = iter(data)
     sample = list(islice(items, SAMPLE_ITEMS))
     whole: Iterable[T] = data if isinstance(data, Sequence) else chain(sample, items)
-    n_items = len(data) if isinstance(data, Sized) else UNKNOWN_ITEMS
+    n_known = find_length(data)
+    n_items = UNKNOWN_ITEMS if n_known is None else n_known
     found = take_sample(func, sample, n_items, SAMPLE_ITEMS)
     for error in found.failures.values():
         raise error

@@ -9,7 +9,6 @@ from collections.abc import (
     KeysView,
     Sequence,
     Set,
-    Sized,
     ValuesView,
 )
 from itertools import chain, count, cycle, islice, repeat
@@ -81,6 +80,35 @@ class Unread:
         return f"<{type(self).__name__} items of {self.rest!r}>"
 
 
+class Begun(Unread):
+    """The same of data that may be one that can be gone through again.
+
+    Nothing tells it from what only hands out what some generator yields, as a progress
+    bar does, or a response. So the first time it goes on with what has been begun. What
+    has been gone through to its end is begun anew afterwards.
+    """
+
+    def __init__(
+        self, read: list[Any], rest: Iterator[Any], source: Iterable[Any]
+    ) -> None:
+        super().__init__(read, rest)
+        self.source: Any = source
+        self._is_ended = False
+
+    def __iter__(self) -> Iterator[Any]:
+        if not self._is_ended:
+            return self._go_on(super().__iter__())
+        iterator = iter(self.source)
+        first = list(islice(iterator, 1))
+        if not first:
+            return super().__iter__()  # which says that it was consumed
+        return chain(first, iterator)
+
+    def _go_on(self, items: Iterator[Any]) -> Iterator[Any]:
+        yield from items
+        self._is_ended = True
+
+
 class Data:
     """Items, as far as they can be looked at before anything runs.
 
@@ -92,7 +120,7 @@ class Data:
     Attributes
     ----------
     whole : iterable
-        All items: what the user has given, or a list of it; or `Unread`.
+        All items: what the user has given, or a list of it; or `Unread`, or `Begun`.
     items : sequence
         Those that can be looked at. If `n_items` is known they are mostly all.
     n_items : int or None
@@ -134,9 +162,10 @@ class Data:
             self.n_items = len(read)
         elif iterator is source:
             self.whole = Unread(read, iterator)
-        elif isinstance(source, Sized):
-            # It can be gone through from its start again.
-            self.n_items = len(source)
+        else:
+            self.n_items = find_length(source)
+            if not hasattr(type(source), "__getitem__"):
+                self.whole = Begun(read, iterator, source)
 
 
 def begin(source: Iterable[Any]) -> Iterator[Any]:
@@ -161,9 +190,18 @@ def is_indexable(data: Any) -> bool:
     if hasattr(data, "__len__") and hasattr(data, "__getitem__"):
         # Arrays, and what has no more than is needed to be gone through. What has keys
         # or labels in the place of places is something else.
-        is_array = hasattr(data, "__array_interface__")
+        # Asked for an attribute, some mappings raise what they do for a key.
+        is_array = hasattr(type(data), "__array_interface__")
         return is_array or not hasattr(data, "__iter__")
     return False
+
+
+def find_length(data: Any) -> int | None:
+    """Return a length, if there is one: some have the method, and raise in it."""
+    try:
+        return len(data.source if isinstance(data, Begun) else data)
+    except TypeError:
+        return None
 
 
 def _read_some(iterator: Iterator[Any]) -> tuple[list[Any], bool]:
@@ -206,7 +244,7 @@ def list_all(whole: Iterable[Any]) -> Sequence[Any]:
     if is_endless(whole):
         raise ArgumentError("data", whole, _NO_END)
     iterator = begin(whole)
-    if isinstance(whole, Sized):
+    if find_length(whole) is not None:
         return list(iterator)
     items = list(islice(iterator, MOST_LISTED))
     if len(items) < MOST_LISTED:

@@ -135,6 +135,64 @@ def test_a_second_time_is_an_error() -> None:
         iter(whole)
 
 
+class Progress:
+    """Hands out what another one yields, and has as many items as it was told."""
+
+    def __init__(self, items: Any, n_items: int | None = None) -> None:
+        self._items = items
+        self._n_items = n_items
+
+    def __len__(self) -> int:
+        return self._n_items  # type: ignore[return-value]  # raises if it is none
+
+    def __iter__(self) -> Iterator[int]:
+        yield from self._items
+
+
+@pytest.mark.parametrize("n_items", [None, 1000])
+def test_what_hands_out_a_generator_loses_nothing(
+    n_items: int | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Begun anew it would go on after the items that were read."""
+    monkeypatch.setattr(planning_data, "READ_S", -1.0)
+    data = Data(Progress(iter(range(1000)), n_items))
+    assert 0 < len(data.items) < 1000
+    assert data.n_items == n_items
+    assert list_all(data.whole) == list(range(1000))
+    with pytest.raises(ArgumentError, match="gone through already"):
+        list_all(data.whole)
+
+
+def test_what_can_be_gone_through_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Once it has been gone through to its end: then it is begun anew."""
+    monkeypatch.setattr(planning_data, "READ_S", -1.0)
+    whole = Data(Progress(range(1000), 1000)).whole
+    for _ in range(3):
+        assert list_all(whole) == list(range(1000))
+    whole = Data(Progress(range(1000))).whole
+    next(iter(whole))
+    with pytest.raises(ArgumentError, match="gone through already"):
+        iter(whole)
+
+
+def test_a_length_that_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What can't say its length has none, and may be endless."""
+    monkeypatch.setattr(planning_data, "MOST_LISTED", 1000)
+    with pytest.raises(ArgumentError, match="after 1000 items"):
+        list_all(Progress(count()))
+
+
+class Attributes(dict[str, Any]):
+    """Its keys are attributes, and a missing one raises what a missing key does."""
+
+    __getattr__ = dict.__getitem__
+
+
+def test_keys_that_are_attributes() -> None:
+    data = Data(Attributes(a=1, b=2))
+    assert data.whole == ["a", "b"]
+
+
 def test_a_hint_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
     """The length that an iterator expects to have, for predictions alone."""
     monkeypatch.setattr(planning_data, "READ_S", -1.0)
