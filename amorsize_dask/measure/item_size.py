@@ -27,7 +27,9 @@ def find_measure(items: Sequence[Any]) -> Callable[[Any], float] | None:
         if is_file:
             return size_of_file
         return len if isinstance(first, str) else None
-    if hasattr(first, "__array_interface__"):
+    # By their types: images make a copy when they are asked, and mappings whose keys
+    # are attributes raise what they do for a key.
+    if all(hasattr(type(first), name) for name in ("__array_interface__", "nbytes")):
         return _size_of_array
     if isinstance(first, bytes | bytearray | list | tuple | dict | set | frozenset):
         return len

@@ -21,6 +21,21 @@ from amorsize_dask.planning.item_sizes import (
 from amorsize_dask.planning.sample import take_sample
 
 
+class Image:
+    """Like an array for NumPy, without what else one has."""
+
+    @property
+    def __array_interface__(self) -> Any:
+        """Make a copy of it, as images do."""
+        raise MemoryError
+
+
+class Attributes(dict[str, Any]):
+    """Its keys are attributes, and a missing one raises what a missing key does."""
+
+    __getattr__ = dict.__getitem__
+
+
 @pytest.mark.parametrize(
     ("items", "sizes"),
     [
@@ -31,6 +46,7 @@ from amorsize_dask.planning.sample import take_sample
         ([[1], [1, 2]], [1, 2]),
         ([{}, {1: 2}], [0, 1]),
         ([np.zeros(2), np.zeros(4)], [16, 32]),
+        ([Attributes(), Attributes(a=1)], [0, 1]),
     ],
 )
 def test_sizes_that_are_quickly_seen(items: Any, sizes: list[float]) -> None:
@@ -49,6 +65,7 @@ def test_sizes_that_are_quickly_seen(items: Any, sizes: list[float]) -> None:
         [1.0, float("nan")],
         [1, 10**400],
         ["a\0b", 3],
+        [Image(), Image()],
     ],
 )
 def test_items_without_a_size(items: Any) -> None:
