@@ -58,7 +58,7 @@ def _unwrap(function: Any) -> FunctionType | None:
             function = function.func
         elif isinstance(function, MethodType):
             function = function.__func__
-        elif hasattr(function, "__wrapped__"):
+        elif _answers(function, "__wrapped__"):
             function = function.__wrapped__  # of a cache, or a decorator in C
         else:
             methods = (vars(kind).get("__call__") for kind in type(function).__mro__)
@@ -114,8 +114,17 @@ def _seeds(function: FunctionType) -> bool:
     return any(_is_seeding(function.__globals__.get(name)) for name in names)
 
 
+def _answers(value: Any, name: str) -> bool:
+    """Whether a value has an attribute, and not for every name that it is asked for.
+
+    Some have whatever one asks them for, as proxies of servers do, and others raise
+    what they do for a missing key.
+    """
+    return not hasattr(type(value), "__getattr__") and hasattr(value, name)
+
+
 def _is_seeding(value: Any) -> bool:
-    if getattr(value, "__name__", None) not in _SEEDING:
+    if not _answers(value, "__name__") or value.__name__ not in _SEEDING:
         return False
     owner = type(getattr(value, "__self__", None)).__module__
     return f"{getattr(value, '__module__', '')}".startswith(_HOMES) or (

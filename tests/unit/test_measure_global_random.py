@@ -8,6 +8,7 @@ import types
 from functools import partial
 from random import seed as seed_python
 from typing import Any
+from xmlrpc.client import ServerProxy
 
 import numpy as np
 import pytest
@@ -126,6 +127,24 @@ class Field:
         return sow(x)
 
 
+class Attributes(dict[str, int]):
+    """Its keys are attributes, and a missing one raises what a missing key does."""
+
+    __getattr__ = dict.__getitem__
+
+
+SETTINGS = Attributes(factor=2)
+SERVER = ServerProxy("http://127.0.0.1:1")
+
+
+def with_settings(x: int) -> int:
+    return SETTINGS.factor * x
+
+
+def with_server(x: int) -> Any:
+    return SERVER.seed(x)
+
+
 @pytest.mark.parametrize(
     "function",
     [
@@ -133,6 +152,8 @@ class Field:
         with_own_python,
         without_seed,
         sow,
+        with_settings,
+        with_server,
         Field(),
         partial(sow, seed=4),
         len,
