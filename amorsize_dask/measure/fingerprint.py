@@ -25,6 +25,10 @@ MAX_FOLLOWED = 32
 #: each; larger: memory for functions that are long gone.
 MAX_KEPT = 4096
 
+#: Bits from which on a whole number counts by its digits in base 16: Python makes no
+#: text of very long ones in base 10, and takes long for long ones.
+LONG_BITS = 1000
+
 #: Most characters of a bound value that count. Smaller: long texts that differ late are
 #: taken for the same; larger: a bound text of megabytes is read at each run.
 MAX_CHARACTERS = 200
@@ -113,8 +117,15 @@ def _describe_values(values: Iterable[object], named: deque[object]) -> list[obj
             facts.append(value[:MAX_CHARACTERS])
         else:
             plain = isinstance(value, _PLAIN)
-            facts.append(value if plain else type(value).__qualname__)
+            facts.append(_shorten(value) if plain else type(value).__qualname__)
     return facts
+
+
+def _shorten(value: object) -> object:
+    """Return a value, or of a very long number some digits and how long it is."""
+    if isinstance(value, int) and value.bit_length() > LONG_BITS:
+        return hex(value)[:MAX_CHARACTERS], value.bit_length()
+    return value
 
 
 @lru_cache(MAX_KEPT)
@@ -131,8 +142,8 @@ def _describe_constant(value: object) -> object:
         return [_describe_constant(one) for one in value]
     if isinstance(value, frozenset):
         # Its items are in another order in each process.
-        return sorted(map(repr, value))
-    return value
+        return sorted(repr(_describe_constant(one)) for one in value)
+    return _shorten(value)
 
 
 def digest(facts: object) -> str:

@@ -69,6 +69,20 @@ def test_large_values_are_not_read_to_their_end():
     assert fingerprint(bind("x" * 1000)) == fingerprint(bind("x" * 2000))
 
 
+def test_long_numbers():
+    """Those of which Python makes no text, since that would take long."""
+
+    def bind(value):
+        return lambda x: x % value
+
+    found = [fingerprint(bind(10**n)) for n in (5000, 6000)]
+    assert len(set(found)) == 2
+    numbers = [f"0x{digit * 5000}" for digit in "ab"]
+    for source in ("def f(x): return x % {}", "def f(x): return x in {{{}, 1}}"):
+        found = [fingerprint(define(source.format(number))) for number in numbers]
+        assert len(set(found)) == 2
+
+
 class Model:
     def __init__(self, factor):
         self.factor = factor
