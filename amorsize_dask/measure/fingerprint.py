@@ -66,8 +66,9 @@ def _describe(function: Any, named: deque[object]) -> tuple[object, ...]:
     """Return what makes a function what it is; add those it names to the others."""
     if isinstance(function, FunctionType):
         named.extend(_find_named(function))
-        defaults = (*(function.__defaults__ or ()), *_read_cells(function))
-        return _digest_code(function.__code__), *_describe_values(defaults, named)
+        by_name = (function.__kwdefaults__ or {}).values()
+        values = (*(function.__defaults__ or ()), *by_name, *_read_cells(function))
+        return _digest_code(function.__code__), *_describe_values(values, named)
     if isinstance(function, MethodType):
         named.append(function.__func__)
         return ("method", type(function.__self__).__qualname__)
@@ -80,8 +81,13 @@ def _describe(function: Any, named: deque[object]) -> tuple[object, ...]:
     method = getattr(kind, "__init__" if is_class else "__call__", None)
     if isinstance(method, FunctionType):
         named.append(method)
-    module = getattr(function, "__module__", None) or kind.__module__
-    return module, getattr(function, "__qualname__", kind.__qualname__)
+    # Some objects have whatever one asks for, or raise anything for what they haven't.
+    asked = kind if hasattr(kind, "__getattr__") else function
+    wrapped = getattr(asked, "__wrapped__", None)
+    if isinstance(wrapped, _FUNCTIONS):
+        named.append(wrapped)  # of a cache, or a decorator in C
+    module = getattr(asked, "__module__", None) or kind.__module__
+    return module, getattr(asked, "__qualname__", kind.__qualname__)
 
 
 def _find_named(function: FunctionType) -> list[object]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from functools import partial
+from functools import cache, partial
 from types import FunctionType
 
 from amorsize_dask.measure.fingerprint import fingerprint_function as fingerprint
@@ -67,6 +67,29 @@ def test_large_values_are_not_read_to_their_end():
         return lambda x: x + value
 
     assert fingerprint(bind("x" * 1000)) == fingerprint(bind("x" * 2000))
+
+
+def test_defaults_of_keywords_matter():
+    one, other = (define(f"def f(x, *, n={n}): return x + n") for n in (1, 2))
+    assert fingerprint(one) != fingerprint(other)
+
+
+def test_code_behind_a_cache_matters():
+    one, other = (cache(define(f"def f(x): return x + {n}")) for n in (1, 2))
+    assert fingerprint(one) != fingerprint(other)
+
+
+class Settings(dict):
+    """Its keys are attributes, and a missing one raises what a missing key does."""
+
+    __getattr__ = dict.__getitem__
+
+    def __call__(self, x):
+        return x
+
+
+def test_objects_that_raise_for_what_they_have_not():
+    assert fingerprint(Settings()) == fingerprint(Settings(a=1))
 
 
 def test_long_numbers():
