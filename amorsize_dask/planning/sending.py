@@ -57,6 +57,10 @@ def describe_function(func: Callable[[Any], Any]) -> tuple[int, str | None, str 
 
 def describe_error(error: BaseException) -> str:
     """Return an error's type and as much of its text as people read."""
-    text = str(error)
+    name = type(error).__name__
+    try:
+        text = str(error)
+    except Exception:
+        return name  # it can't even say what it is
     shown = f"{text[:SHOWN]}..." if len(text) > SHOWN else text
-    return f"{type(error).__name__}: {shown}"
+    return f"{name}: {shown}" if shown else name

@@ -284,6 +284,25 @@ def test_a_function_that_always_fails() -> None:
         plan.compute()
 
 
+class SilentError(Exception):
+    """Can't say what it is."""
+
+    def __str__(self) -> str:
+        raise RuntimeError
+
+
+def test_errors_that_say_much_or_nothing() -> None:
+    """A plan says which they are, and not all that is in them."""
+
+    def fail(x: int) -> None:
+        raise SilentError if x < 5 else ValueError("x" * 1_000_000)
+
+    for items, name in (([1] * 9, "SilentError"), ([5] * 9, "ValueError: xxx")):
+        plan = optimize(fail, items)
+        assert name in plan.reason
+        assert len(plan.explain()) < 2000
+
+
 def test_a_function_that_fails_at_times() -> None:
     plan = optimize(functions.fail_at_odd, range(100))
     assert any("ValueError" in warning for warning in plan.warnings)
