@@ -296,6 +296,8 @@ class Sampling:
         def call_all(items: list[Any]) -> None:
             # What was made before one of them raises is kept.
             values.extend(map(self._func, items))
+            if len(values) < len(items):
+                raise StopIteration  # which was taken for the end of the items
 
         found = trial.call_other(call_all, [self._items[place] for place in places])
         self.sample.values.update(zip(places, values, strict=False))

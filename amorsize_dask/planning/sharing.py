@@ -78,7 +78,10 @@ def try_sharing(
         def call_all(i: int) -> None:
             start_s = thread_time()
             # What was made before one of them raises is kept.
-            made[i].extend(map(func, items[i::N_THREADS]))
+            own = items[i::N_THREADS]
+            made[i].extend(map(func, own))
+            if len(made[i]) < len(own):
+                raise StopIteration  # which was taken for the end of the items
             cpu_s[i] = thread_time() - start_s
 
         for i, trial in enumerate(trials):

@@ -160,6 +160,22 @@ def test_short_calls_are_timed_together() -> None:
     assert sample.failures.keys() == {x for x in called if x % 70 == 3}
 
 
+def test_what_would_end_a_loop_is_a_failure() -> None:
+    """Where calls are timed together, and where they are made in two threads."""
+
+    def stop(x: int) -> int:
+        if x % 70 == 3:
+            raise StopIteration
+        return x
+
+    sample = take_sample(stop, range(2000), 1_000_000)
+    tried = sample.values.keys() | sample.failures.keys()
+    assert max(tried) > 70
+    assert sample.failures.keys() == {x for x in tried if x % 70 == 3}
+    shared = try_sharing(stop, range(10), range(10))
+    assert shared.failures.keys() == {3}
+
+
 def test_what_always_fails_is_given_up() -> None:
     sample = take_sample(functions.fail, range(1000), 1000)
     assert len(sample.failures) == planning_sample.LEAST_ITEMS
