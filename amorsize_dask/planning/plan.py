@@ -171,7 +171,8 @@ class Plan:
             for place, item in enumerate(self.data):
                 yield results[place] if place in results else func(item)
         elif isinstance(self.data, Sequence):
-            others = leave_out(self.data, results)
+            # What has places needn't have slices, as a deque hasn't.
+            others = leave_out(list_all(self.data), results)
             values = stream_all(scheduler, func, others, self._experience, n_workers)
             with closing(values):
                 yield from merge(values, dict(results), len(self.data))

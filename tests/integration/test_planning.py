@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor
 from functools import lru_cache, partial
@@ -194,6 +195,11 @@ def test_a_stream_of_known_data(tmp_path: Path) -> None:
 
 
 # -- what is recognised ----------------------------------------------------------------
+
+
+def test_a_stream_of_what_has_no_slices() -> None:
+    plan = Plan(func=functions.double, data=deque(range(100)))
+    assert list(plan.stream()) == [2 * x for x in range(100)]
 
 
 def test_too_fast() -> None:
