@@ -299,6 +299,9 @@ def check_pool(pool: Any) -> None:
             "joblib.Parallel"
         )
         raise ArgumentError("pool", pool, expected)
+    if not getattr(pool, "return_ordered", True):
+        expected = "expected one that returns results in order, not as they come"
+        raise ArgumentError("pool", pool, expected)
 
 
 def _is_joblib(pool: Any) -> bool:

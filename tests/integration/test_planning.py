@@ -428,6 +428,15 @@ def test_joblib(tmp_path: Path) -> None:
     assert recorder.counts() == dict.fromkeys(range(50), 1)
 
 
+def test_joblib_out_of_order() -> None:
+    """Nobody could tell which result is whose."""
+    joblib = pytest.importorskip("joblib")
+    plan = optimize(functions.double, range(50))
+    pool = joblib.Parallel(2, return_as="generator_unordered", prefer="threads")
+    with pytest.raises(ArgumentError, match="in order"):
+        plan.map(pool)
+
+
 def test_the_code_of_the_guide() -> None:
     """It works for lists and for generators, also where a loop is recommended."""
     for data in ([1, 2, 3], (x for x in [1, 2, 3])):
