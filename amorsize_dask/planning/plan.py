@@ -30,6 +30,7 @@ from amorsize_dask.planning.pools import (
 )
 from amorsize_dask.planning.profile import DiagnosticProfile
 from amorsize_dask.planning.reading import merge, stream_read
+from amorsize_dask.planning.sending import describe_function
 from amorsize_dask.scheduler import AmorsizeScheduler, amorsize_scheduler
 
 #: Fields of a plan that are the work itself, and nothing to keep or to show.
@@ -249,8 +250,11 @@ class Plan:
         items = list_all(self.data)
         others = leave_out(items, self.results)
         profile = self.diagnostic_profile
-        is_plain = profile is None or profile.unpicklable is None
-        func = self.func if is_plain else SentByValue(self.func)
+        if profile is None:  # it is a plan from disk
+            _, _, problem = describe_function(self.func)
+        else:
+            problem = profile.unpicklable
+        func = self.func if problem is None else SentByValue(self.func)
         values = map_with(pool, func, others, self.chunksize)
         return put_back(values, self.results)
 

@@ -419,6 +419,15 @@ def test_pools_of_ones_own(tmp_path: Path, make: Callable[[], Any]) -> None:
     assert recorder.counts() == dict.fromkeys(range(50), 1)
 
 
+def test_a_pool_for_a_plan_from_disk() -> None:
+    """What was measured of the function isn't there any more."""
+    plan = Plan(n_jobs=2, func=lambda x: x + 1, data=range(50))
+    with get_context("fork").Pool(2) as pool:
+        assert plan.map(pool) == list(range(1, 51))
+        pool.close()
+        pool.join()
+
+
 def test_joblib(tmp_path: Path) -> None:
     joblib = pytest.importorskip("joblib")
     recorder = functions.Recorder(tmp_path)
