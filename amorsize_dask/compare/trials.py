@@ -20,7 +20,8 @@ class StrategyTimes:
     name: str
     #: Seconds of each of its runs, in order.
     times_s: tuple[float, ...]
-    #: Whether all its runs had the results of the first strategy's first run.
+    #: Whether all its runs had the results of the first strategy's first run; that one
+    #: is what others are compared with.
     has_same_results: bool
     #: What it raised; it wasn't run again then.
     error: Exception | None = None
@@ -86,7 +87,8 @@ def run_trials(
             times_s[number].append(perf_counter() - start)
             if expected is None:
                 expected = results
-            elif has_same[number]:
+            elif number and has_same[number]:
+                # If the first one's own runs differ, that is how the function is.
                 has_same[number] = are_same(results, expected)
             del results
     return [

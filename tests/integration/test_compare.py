@@ -200,6 +200,15 @@ def test_trouble_is_shown() -> None:
     assert found.find_speedup("processes") != found.find_speedup("processes")
 
 
+def test_other_results_each_time_are_best_in_a_loop() -> None:
+    numbers = count()
+    config = ComparisonConfig(include_batched=False, include_amorsize=False)
+    found = compare_strategies(lambda x: next(numbers), range(5), config)
+    assert found.best_strategy == "serial"
+    assert [times.is_usable for times in found.strategies] == [True, False, False]
+    assert "serial" in str(found)
+
+
 def test_what_cannot_be_sent_is_no_error() -> None:
     """Processes are out of the question, and a loop is left."""
     lock = threading.Lock()
