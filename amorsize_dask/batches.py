@@ -28,7 +28,7 @@ from amorsize_dask.planning.reading import stream_read
 from amorsize_dask.planning.sample import take_sample
 from amorsize_dask.planning.sending import describe_function
 from amorsize_dask.planning.trial import Trial
-from amorsize_dask.scheduler import AmorsizeScheduler
+from amorsize_dask.scheduler import AmorsizeScheduler, check_scheduler
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -97,6 +97,8 @@ def process_in_batches(
     if batch_size is not None:
         batch_size = check_count("batch_size", batch_size, 1)
     _check_fraction(max_memory_percent)
+    if scheduler is not None:
+        check_scheduler(scheduler)
     results = _process(
         func, data, batch_size, float(max_memory_percent), verbose, scheduler
     )

@@ -532,3 +532,18 @@ def _wants_rerun(kwargs: dict[str, Any]) -> bool:
 
 #: The ready instance.
 amorsize_scheduler = AmorsizeScheduler()
+
+
+def check_scheduler(value: Any) -> AmorsizeScheduler:
+    """Return a scheduler of this package's; the ready instance for ``None``.
+
+    Raises
+    ------
+    ArgumentError
+        For others, such as the names of Dask's.
+    """
+    if value is None:
+        return amorsize_scheduler
+    if not isinstance(value, AmorsizeScheduler):
+        raise ArgumentError("scheduler", value, "expected an AmorsizeScheduler")
+    return value

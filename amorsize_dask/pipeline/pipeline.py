@@ -24,7 +24,7 @@ from amorsize_dask.pipeline.flow import Flow, SkippedItem
 from amorsize_dask.pipeline.reader import SequenceReader, ThreadReader, open_reader
 from amorsize_dask.pipeline.report import PipelineReport, StageReport
 from amorsize_dask.pipeline.stage import Stage
-from amorsize_dask.scheduler import AmorsizeScheduler, amorsize_scheduler
+from amorsize_dask.scheduler import AmorsizeScheduler, check_scheduler
 
 #: Tasks of a part of a run. Each task leaves a few hundred bytes until its part ends,
 #: and at the end of a part the stages run empty. Smaller: that takes time; larger: an
@@ -79,7 +79,7 @@ class Pipeline:
             raise ArgumentError("stages", self.stages, "expected at least one stage")
         self._is_ordered = check_flag("ordered", ordered)
         self._max_items = check_count("max_items", max_items, 1)
-        self._scheduler = amorsize_scheduler if scheduler is None else scheduler
+        self._scheduler = check_scheduler(scheduler)
         self._progress: _Progress | None = None
 
     def run(self, source: Iterable[Any]) -> Generator[Any, None, None]:

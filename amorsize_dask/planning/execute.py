@@ -33,7 +33,7 @@ from amorsize_dask.planning.head_start import begin_here
 from amorsize_dask.planning.optimize import CHUNK_S, optimize
 from amorsize_dask.planning.putting_together import find_machine
 from amorsize_dask.planning.shared_state import SharedState
-from amorsize_dask.scheduler import AmorsizeScheduler, amorsize_scheduler
+from amorsize_dask.scheduler import AmorsizeScheduler, check_scheduler
 
 #: Items from which on one of them is too small a part of the work to be called in a
 #: thread, even if they only wait, and `MAX_WAITING_THREADS` could wait at once.
@@ -103,8 +103,7 @@ def execute(
     if sample_size is not None:
         check_count("sample_size", sample_size, 1)
     check_seconds("target_chunk_duration", target_chunk_duration)
-    if scheduler is None:
-        scheduler = amorsize_scheduler
+    scheduler = check_scheduler(scheduler)
     items = list_all(data)
     if verbose:
         plan = optimize(

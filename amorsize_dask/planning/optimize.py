@@ -34,7 +34,7 @@ from amorsize_dask.planning.putting_together import (
 )
 from amorsize_dask.planning.sample import Sample, take_sample
 from amorsize_dask.planning.sending import describe_function
-from amorsize_dask.scheduler import AmorsizeScheduler, amorsize_scheduler
+from amorsize_dask.scheduler import AmorsizeScheduler, check_scheduler
 
 #: Seconds that a chunk of a pool's should take at most.
 CHUNK_S = 0.2
@@ -110,8 +110,7 @@ def optimize(
     target_s = check_seconds("target_chunk_duration", target_chunk_duration)
     max_workers = check_max_workers("max_workers", max_workers)
     respect_load = check_flag("respect_load", respect_load)
-    if scheduler is None:
-        scheduler = amorsize_scheduler
+    scheduler = check_scheduler(scheduler)
     if data is _MISSING:
         if callable(func) and not is_dask_collection(func):
             expected = "expected the items to call the function with"

@@ -31,7 +31,11 @@ from amorsize_dask.planning.pools import (
 from amorsize_dask.planning.profile import DiagnosticProfile
 from amorsize_dask.planning.reading import merge, stream_read
 from amorsize_dask.planning.sending import describe_function
-from amorsize_dask.scheduler import AmorsizeScheduler, amorsize_scheduler
+from amorsize_dask.scheduler import (
+    AmorsizeScheduler,
+    amorsize_scheduler,
+    check_scheduler,
+)
 
 #: Fields of a plan that are the work itself, and nothing to keep or to show.
 _WORK = ("func", "data", "results", "diagnostic_profile")
@@ -108,14 +112,17 @@ class Plan:
         Raises
         ------
         ArgumentError
-            If there is no end of the data, or a generator was gone through before.
+            If there is no end of the data, or a generator was gone through before; and
+            for a scheduler of another kind.
         BaseException
             What the function raises, as itself.
         """
-        scheduler = scheduler or amorsize_scheduler
         if self.func is None:
             self._check_whole()
-            return compute_collection(self.data, scheduler, self.max_workers)
+            return compute_collection(
+                self.data, scheduler or amorsize_scheduler, self.max_workers
+            )
+        scheduler = check_scheduler(scheduler)
         items = list_all(self.data)
         others = leave_out(items, self.results)
         values: list[Any] = []
@@ -158,7 +165,7 @@ class Plan:
         BaseException
             From the iterator: as `compute`.
         """
-        scheduler = scheduler or amorsize_scheduler
+        scheduler = check_scheduler(scheduler)
         if self.func is None:
             self._check_whole()
             return scheduler.stream(self.data)

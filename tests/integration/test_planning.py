@@ -29,10 +29,12 @@ import amorsize_dask
 from amorsize_dask import (
     AmorsizeScheduler,
     ArgumentError,
+    Pipeline,
     Plan,
     execute,
     from_sequence,
     optimize,
+    process_in_batches,
 )
 from amorsize_dask.measure.machine import measure_machine
 from amorsize_dask.planning.execution import make_tasks
@@ -608,6 +610,12 @@ def test_partitions_of_large_items_are_small(monkeypatch: pytest.MonkeyPatch) ->
         (lambda: from_sequence(3), "data"),
         (lambda: from_sequence([1], 3), "func"),
         (lambda: from_sequence([1], max_workers=0), "max_workers"),
+        (lambda: optimize(abs, [1], scheduler="threads"), "scheduler"),
+        (lambda: execute(abs, [1], scheduler="threads"), "scheduler"),
+        (lambda: optimize(abs, [1]).compute("threads"), "scheduler"),
+        (lambda: optimize(abs, [1]).stream("threads"), "scheduler"),
+        (lambda: process_in_batches(abs, [1], scheduler="threads"), "scheduler"),
+        (lambda: Pipeline([abs], scheduler="threads"), "scheduler"),
         (lambda: optimize(abs, [1]).map(3), "pool"),
         (lambda: optimize(dask.delayed(1)).map(3), "self"),
         (lambda: optimize(abs, [1]).pool_arguments("pool"), "kind"),
