@@ -27,9 +27,10 @@ VERSION = 2
 #: 1 ms for 500.
 MAX_KEPT = 500
 
-#: Characters of a file that are read: MAX_KEPT stages take half of it. Smaller: stages
-#: with long names don't fit; larger: a file that is none of ours is read to its end.
-MAX_CHARACTERS = 400_000
+#: Characters of a file that are read: MAX_KEPT stages take half of it, and most of it
+#: if their names are in scripts of which each sign takes 12. Smaller: stages with long
+#: names don't fit; larger: a file that is none of ours is read to its end.
+MAX_CHARACTERS = 700_000
 
 #: Characters of a stage's name that are kept; it is for people.
 MAX_NAME = 60

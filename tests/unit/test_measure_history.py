@@ -106,6 +106,17 @@ def test_those_that_ran_last_are_kept(tmp_path: Path) -> None:
     assert "s1" not in kept
 
 
+def test_names_in_any_script_fit(tmp_path: Path) -> None:
+    """Those that take the most of the file, with numbers that do."""
+    numbers = {name: 1e15 / 3 for name in ("mean_s", "std_s", "pack_s", "in_bytes")}
+    seen = replace(SEEN, cpu_fraction=1 / 3, gil_fraction=1 / 3, **numbers)
+    history = History(tmp_path)
+    for i in range(MAX_KEPT):
+        history.note(f"{i:016x}", "\N{MEMO}" * 100, seen)
+    history.save()
+    assert len(History(tmp_path).entries()) == MAX_KEPT
+
+
 def test_nothing_new_is_not_written(tmp_path: Path) -> None:
     saved(tmp_path, a=SEEN)
     path_in(tmp_path).unlink()
