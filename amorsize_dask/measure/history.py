@@ -9,7 +9,6 @@ from __future__ import annotations
 import logging
 import threading
 from dataclasses import asdict, dataclass, fields
-from math import isfinite
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +30,10 @@ MAX_KEPT = 500
 #: if their names are in scripts of which each sign takes 12. Smaller: stages with long
 #: names don't fit; larger: a file that is none of ours is read to its end.
 MAX_CHARACTERS = 700_000
+
+#: Numbers from which on one isn't a measurement. Smaller: what was measured is refused;
+#: larger: a file that was tampered with has runs end by an overflow.
+MOST = 1e30
 
 #: Characters of a stage's name that are kept; it is for people.
 MAX_NAME = 60
@@ -180,7 +183,7 @@ def _check(entry: dict[str, Any]) -> Entry:
         if field == "gil_fraction" and number is None:
             continue
         is_share = field.endswith("_fraction")
-        if isinstance(number, bool) or not isfinite(number) or number < 0:
+        if isinstance(number, bool) or not 0 <= number < MOST:
             raise ValueError(f"{field} is {number!r}")
         if is_share and number > 1:
             raise ValueError(f"{field} is {number!r}")

@@ -182,6 +182,7 @@ def entry(**numbers: Any) -> dict[str, Any]:
                 {"mean_s": float("nan")},
                 {"mean_s": float("inf")},
                 {"mean_s": 10**400},
+                {"std_s": 1e300},
                 {"mean_s": "1"},
                 {"mean_s": True},
                 {"mean_s": None},
