@@ -73,7 +73,7 @@ def check_function(name: str, value: Any) -> None:
     """Make sure that something can be called, and does its work when it is."""
     if not callable(value):
         raise ArgumentError(name, value, "expected a function")
-    if iscoroutinefunction(value):
+    if iscoroutinefunction(value) or iscoroutinefunction(type(value).__call__):
         expected = (
             "expected a function that does its work when it is called; this one only "
             "returns a coroutine. Many of these wait at once under asyncio.gather"
@@ -150,8 +150,12 @@ def check_flag(name: str, value: Any) -> bool:
 def check_seconds(name: str, value: Any) -> float:
     """Return a time above 0."""
     expected = "expected seconds above 0"
-    if isinstance(value, bool) or not isinstance(value, int | float):
+    if isinstance(value, bool) or not isinstance(value, Real):
         raise ArgumentError(name, value, expected)
-    if not value > 0:
+    try:
+        seconds = float(value)
+    except OverflowError as error:
+        raise ArgumentError(name, value, expected) from error
+    if not seconds > 0:
         raise ArgumentError(name, value, expected)
-    return float(value)
+    return seconds

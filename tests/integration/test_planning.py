@@ -576,6 +576,13 @@ def test_partitions_of_large_items_are_small(monkeypatch: pytest.MonkeyPatch) ->
 # -- arguments -------------------------------------------------------------------------
 
 
+class Asynchronous:
+    """Only returns a coroutine when it is called."""
+
+    async def __call__(self, x: int) -> int:
+        return x
+
+
 @pytest.mark.parametrize(
     ("call", "name"),
     [
@@ -595,6 +602,11 @@ def test_partitions_of_large_items_are_small(monkeypatch: pytest.MonkeyPatch) ->
             lambda: optimize(abs, [1], target_chunk_duration=float("nan")),
             "target_chunk_duration",
         ),
+        (
+            lambda: optimize(abs, [1], target_chunk_duration=10**400),
+            "target_chunk_duration",
+        ),
+        (lambda: execute(Asynchronous(), [1]), "func"),
         (lambda: optimize(abs, [1], max_workers=0), "max_workers"),
         (lambda: optimize(abs, [1], respect_load="often"), "respect_load"),
         (lambda: execute(abs, [1], respect_load="often"), "respect_load"),
@@ -626,6 +638,11 @@ def test_arguments_that_make_no_sense(call: Callable[[], Any], name: str) -> Non
     """They are refused before anything runs."""
     with pytest.raises(ArgumentError, match=name):
         call()
+
+
+def test_numbers_of_numpy() -> None:
+    for seconds in (np.float32(0.5), np.int64(1)):
+        assert optimize(abs, [1], target_chunk_duration=seconds).compute() == [1]
 
 
 def test_execute_is_a_function_and_a_folder() -> None:
