@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 from typing import Any
@@ -39,6 +39,31 @@ from amorsize_dask.scheduler import (
 
 #: Fields of a plan that are the work itself, and nothing to keep or to show.
 _WORK = ("func", "data", "results", "diagnostic_profile")
+
+
+class SampledResults(dict[int, Any]):
+    """Results of the items that were sampled, by their places in the data.
+
+    Parameters
+    ----------
+    values : mapping of int to value
+        The results.
+    func : callable, optional
+        What has returned them.
+    data : iterable, optional
+        What it was called with some items of. They are of no use to a plan that was
+        given another function, or other data, by `dataclasses.replace`.
+    """
+
+    def __init__(
+        self,
+        values: Mapping[int, Any] | Iterable[tuple[int, Any]] = (),
+        func: Callable[[Any], Any] | None = None,
+        data: Any = None,
+    ) -> None:
+        super().__init__(values)
+        self.func = func
+        self.data = data
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -123,8 +148,8 @@ class Plan:
                 self.data, scheduler or amorsize_scheduler, self.max_workers
             )
         scheduler = check_scheduler(scheduler)
-        items = list_all(self.data)
-        others = leave_out(items, self.results)
+        items, known = list_all(self.data), self._known
+        others = leave_out(items, known)
         values: list[Any] = []
         if self._is_alone:
             values = call_each(self.func, others)
@@ -145,7 +170,7 @@ class Plan:
                 self._experience,
                 self.max_workers,
             )
-        return put_back(values, self.results)
+        return put_back(values, known)
 
     def stream(
         self, scheduler: AmorsizeScheduler | None = None
@@ -174,7 +199,7 @@ class Plan:
     def _stream(
         self, func: Callable[[Any], Any], scheduler: AmorsizeScheduler
     ) -> Generator[Any, None, None]:
-        results, n_workers = self.results, self.max_workers
+        results, n_workers = self._known, self.max_workers
         if self._is_alone:
             for place, item in enumerate(self.data):
                 yield results[place] if place in results else func(item)
@@ -254,8 +279,8 @@ class Plan:
             expected = "expected a plan for a function; this is one of a collection"
             raise ArgumentError("self", self, expected)
         check_pool(pool)
-        items = list_all(self.data)
-        others = leave_out(items, self.results)
+        items, known = list_all(self.data), self._known
+        others = leave_out(items, known)
         profile = self.diagnostic_profile
         if profile is None:  # it is a plan from disk
             _, _, problem = describe_function(self.func)
@@ -263,7 +288,17 @@ class Plan:
             problem = profile.unpicklable
         func = self.func if problem is None else SentByValue(self.func)
         values = map_with(pool, func, others, self.chunksize)
-        return put_back(values, self.results)
+        return put_back(values, known)
+
+    @property
+    def _known(self) -> Mapping[int, Any]:
+        """Results of items of this data, by their places."""
+        known = self.results
+        if isinstance(known, SampledResults) and not (
+            known.func is self.func and known.data is self.data
+        ):
+            return {}
+        return known
 
     @property
     def _is_alone(self) -> bool:

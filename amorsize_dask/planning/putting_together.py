@@ -12,7 +12,7 @@ from amorsize_dask.measure.load import LoadWatch
 from amorsize_dask.measure.machine import leave_to_others, measure_machine
 from amorsize_dask.planning.advice import advise
 from amorsize_dask.planning.choice import RUN_S, Choice, choose_partitions
-from amorsize_dask.planning.plan import Plan
+from amorsize_dask.planning.plan import Plan, SampledResults
 from amorsize_dask.planning.pools import PoolChoice, find_start_method
 from amorsize_dask.planning.profile import DiagnosticProfile
 from amorsize_dask.planning.sample import Sample
@@ -113,7 +113,7 @@ def make_plan(
         warnings=advice.warnings,
         func=func,
         data=data,
-        results=sample.values,
+        results=SampledResults(sample.values, func, data),
         max_workers=max_workers,
         diagnostic_profile=profile,
     )

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import copy
 import inspect
 import itertools
 import operator
+import pickle
 import subprocess
 import sys
 import threading
@@ -12,6 +14,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor
+from dataclasses import replace
 from functools import lru_cache, partial
 from multiprocessing import get_context
 from multiprocessing.pool import ThreadPool
@@ -45,8 +48,6 @@ LANES = (("inline",), ("threads",), ("processes",))
 @pytest.fixture
 def several_cores(monkeypatch: pytest.MonkeyPatch) -> None:
     """Plan for four cores, however many there are."""
-    from dataclasses import replace
-
     from amorsize_dask.planning import putting_together
 
     machine = replace(measure_machine(), n_cores=4, n_physical_cores=4)
@@ -202,6 +203,34 @@ def test_a_stream_of_known_data(tmp_path: Path) -> None:
 def test_a_stream_of_what_has_no_slices() -> None:
     plan = Plan(func=functions.double, data=deque(range(100)))
     assert list(plan.stream()) == [2 * x for x in range(100)]
+
+
+def test_a_plan_for_other_work() -> None:
+    """What was sampled is of the function and the data that it was sampled with."""
+    plan = optimize(functions.double, list(range(100)))
+    assert plan.results
+    other_data = replace(plan, data=range(100, 300))
+    other_function = replace(plan, func=str)
+    with ThreadPoolExecutor(2) as pool:
+        for run in (Plan.compute, Plan.stream, lambda plan: plan.map(pool)):
+            assert list(run(other_data)) == list(range(200, 600, 2))
+            assert list(run(other_function)) == list(map(str, range(100)))
+
+
+def test_copies_know_what_was_sampled(tmp_path: Path) -> None:
+    recorder = functions.Recorder(tmp_path)
+    plan = optimize(recorder, list(range(50)), sample_size=3)
+    assert plan.results
+    copies = [
+        replace(plan, max_workers=1),
+        copy.copy(plan),
+        copy.deepcopy(plan),
+        pickle.loads(pickle.dumps(plan)),
+    ]
+    for one in copies:
+        assert one.compute() == [2 * x for x in range(50)]
+    counts = recorder.counts()
+    assert {counts[place] for place in plan.results} == {1}
 
 
 def test_too_fast() -> None:
