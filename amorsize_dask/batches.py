@@ -13,13 +13,13 @@ from itertools import chain, islice
 from typing import Any, TypeVar
 
 import click
-from dask.sizeof import sizeof
 
 from amorsize_dask.arguments import check_count, check_function, check_seconds
 from amorsize_dask.core.model import Limits
 from amorsize_dask.core.units import format_seconds
 from amorsize_dask.errors import ArgumentError
 from amorsize_dask.measure.machine import measure_machine
+from amorsize_dask.measure.size import measure_known
 from amorsize_dask.planning.data import UNKNOWN_ITEMS, find_length
 from amorsize_dask.planning.optimize import CHUNK_S
 from amorsize_dask.planning.pools import choose_pool
@@ -180,7 +180,7 @@ def estimate_safe_batch_size(
                 raise found.failure[1]
             (value,), (outcome,) = found.values, found.outcomes
             passing_bytes = max(passing_bytes, outcome.peak_bytes or 0)
-            kept_bytes = max(kept_bytes, sizeof(item) + sizeof(value))
+            kept_bytes = max(kept_bytes, measure_known(item) + measure_known(value))
             seconds += outcome.seconds
             n_tried += 1
             del value, found

@@ -110,7 +110,22 @@ def measure_held(value: Any) -> int:
         n_bytes = max(0, int(sizeof(value)))
         return n_bytes + int(_measure_attributes(value, MAX_DEPTH))
     except Exception as error:
-        logger.debug("the size of a %s isn't known: %r", type(value).__name__, error)
+        return _measure_alone(value, error)
+
+
+def measure_known(value: Any) -> int:
+    """Return Dask's estimate of the bytes of a value, without more of its attributes.
+
+    If its methods raise, it counts as what Python says of it alone.
+    """
+    try:
+        return max(0, int(sizeof(value)))
+    except Exception as error:
+        return _measure_alone(value, error)
+
+
+def _measure_alone(value: Any, error: Exception) -> int:
+    logger.debug("the size of a %s isn't known: %r", type(value).__name__, error)
     try:
         return sys.getsizeof(value, UNKNOWN_BYTES)
     except Exception:

@@ -8,9 +8,8 @@ from itertools import islice
 from time import perf_counter
 from typing import Any
 
-from dask.sizeof import sizeof
-
 from amorsize_dask.measure.machine import measure_machine
+from amorsize_dask.measure.size import measure_known
 from amorsize_dask.planning.execution import leave_out, stream_all
 from amorsize_dask.scheduler import AmorsizeScheduler
 
@@ -71,7 +70,7 @@ def stream_read(
     n_done = 0
     while items := list(islice(items_left, size)):
         start = perf_counter()
-        item_bytes = sizeof(items) / len(items)
+        item_bytes = measure_known(items) / len(items)
         n = len(items)
         known = {i: left.pop(n_done + i) for i in range(n) if n_done + i in left}
         others = leave_out(items, known)

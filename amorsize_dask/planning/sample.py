@@ -11,8 +11,6 @@ from statistics import median
 from time import perf_counter
 from typing import Any
 
-from dask.sizeof import sizeof
-
 from amorsize_dask.core.model import WAITING_FRACTION, Lane, Workload
 from amorsize_dask.core.outcome import Outcome
 from amorsize_dask.core.placing import LITTLE_S
@@ -22,7 +20,7 @@ from amorsize_dask.core.statistics import StageStatistics
 from amorsize_dask.execute.batch import BatchResult
 from amorsize_dask.execute.inner_threads import THREADED_MODULES
 from amorsize_dask.measure.machine import measure_machine
-from amorsize_dask.measure.size import PickledSize
+from amorsize_dask.measure.size import PickledSize, measure_known
 from amorsize_dask.planning.item_sizes import (
     Line,
     expect,
@@ -351,7 +349,7 @@ class Sampling:
                 size = measure_sent(found)
             except Exception as error:
                 sample.unsendable = f"{what} can't be pickled: {describe_error(error)}"
-                size = PickledSize(sizeof(found), 0.0, True, False)
+                size = PickledSize(measure_known(found), 0.0, True, False)
             if not size.is_plain and sample.unpicklable is None:
                 reason = sample.unsendable or f"{what} can't be pickled without help"
                 sample.unpicklable = reason

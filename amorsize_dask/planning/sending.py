@@ -6,9 +6,7 @@ import pickle
 from collections.abc import Callable
 from typing import Any
 
-from dask.sizeof import sizeof
-
-from amorsize_dask.measure.size import PickledSize, measure_pickled
+from amorsize_dask.measure.size import PickledSize, measure_known, measure_pickled
 
 #: Bytes of a value that are pickled to measure it. Smaller: of large values only a
 #: guess is known; larger: measuring takes as long as the calls.
@@ -29,7 +27,7 @@ def measure_sent(value: Any) -> PickledSize:
     size = measure_pickled(value, SIZED_BYTES)
     if size.is_complete:
         return size
-    n_bytes = max(size.n_bytes, sizeof(value))
+    n_bytes = max(size.n_bytes, measure_known(value))
     seconds = size.seconds * n_bytes / size.n_bytes
     return PickledSize(n_bytes, seconds, False, size.is_plain, size.n_beside_bytes)
 

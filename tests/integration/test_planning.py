@@ -34,6 +34,7 @@ from amorsize_dask import (
     ArgumentError,
     Pipeline,
     Plan,
+    estimate_safe_batch_size,
     execute,
     from_sequence,
     optimize,
@@ -311,6 +312,23 @@ def test_unpicklable(several_cores: None) -> None:
     assert plan.n_jobs == 1
     assert plan.lane != "processes"
     assert any("Processes can't be used" in warning for warning in plan.warnings)
+
+
+class Handle:
+    """Can't be sent, nor say how large it is."""
+
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+
+    def __sizeof__(self) -> int:
+        raise ValueError
+
+
+def test_items_that_cannot_say_how_large_they_are() -> None:
+    items = [Handle() for _ in range(100)]
+    assert optimize(lambda item: item, items).compute() == items
+    assert process_in_batches(lambda item: item, items) == items
+    assert estimate_safe_batch_size(lambda item: item, items) >= 1
 
 
 def test_a_function_that_always_fails() -> None:
