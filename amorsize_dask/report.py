@@ -17,6 +17,7 @@ from rich.progress import (
     TimeElapsedColumn,
 )
 from rich.table import Table
+from rich.text import Text
 
 from amorsize_dask.core.model import Costs
 from amorsize_dask.core.units import format_bytes, format_seconds
@@ -210,7 +211,7 @@ def tabulate_history(entries: Mapping[str, Entry]) -> Table:
         seen = entry.experience
         gil = "?" if seen.gil_fraction is None else f"{seen.gil_fraction:.0%}"
         table.add_row(
-            entry.name,
+            _show_name(entry.name),
             fingerprint,
             f"{seen.n_items:,}",
             format_seconds(seen.mean_s),
@@ -219,6 +220,11 @@ def tabulate_history(entries: Mapping[str, Entry]) -> Table:
             *map(format_bytes, (seen.in_bytes, seen.out_bytes, seen.peak_bytes)),
         )
     return table
+
+
+def _show_name(name: str) -> Text:
+    """Return a stage's name as it is: it may look like markup, or be no text at all."""
+    return Text(name.encode("utf-8", "replace").decode())
 
 
 #: What the costs are called, in the order of the table.

@@ -7,8 +7,10 @@ from io import StringIO
 import dask
 from rich.console import Console
 
+from amorsize_dask.core.experience import Experience
 from amorsize_dask.core.model import Costs
 from amorsize_dask.demo import DemoRun
+from amorsize_dask.measure.history import Entry
 from amorsize_dask.measure.load import CoreUse, Load, Pressure
 from amorsize_dask.measure.memory import MemoryLimit
 from amorsize_dask.measure.numa import Node
@@ -16,6 +18,7 @@ from amorsize_dask.report import (
     show_progress,
     tabulate_costs,
     tabulate_demo,
+    tabulate_history,
     tabulate_limits,
     tabulate_surroundings,
 )
@@ -103,3 +106,26 @@ def test_bar_is_not_drawn_into_a_file() -> None:
     with show_progress(Console(file=file), "sync"):
         assert dask.get(GRAPH, "c") == 1
     assert file.getvalue() == ""
+
+
+def test_names_of_stages_are_shown_as_they_are() -> None:
+    """Keys may be any text: markup, or what can't be printed."""
+    seen = Experience(
+        n_items=7,
+        mean_s=0.1,
+        std_s=0.0,
+        cpu_fraction=1.0,
+        gil_fraction=None,
+        in_bytes=0.0,
+        out_bytes=0.0,
+        held_bytes=0.0,
+        pack_s=0.0,
+        peak_bytes=0.0,
+    )
+    names = ["[/load]", "[bold]load", "\ud800"]
+    entries = {f"f{i}": Entry(name, seen) for i, name in enumerate(names)}
+    console = Console(file=StringIO(), width=120)
+    with console.capture() as capture:
+        console.print(tabulate_history(entries))
+    rows = [line.split()[1] for line in capture.get().splitlines() if "│" in line]
+    assert rows == ["?", "[bold]load", "[/load]"]
