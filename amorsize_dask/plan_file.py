@@ -189,7 +189,7 @@ def load_config(
 def _find_path(name: object) -> Path:
     if isinstance(name, os.PathLike):
         path = Path(name)
-        if not path.name:
+        if not path.name or "\0" in str(path):
             raise ArgumentError("name", name, "expected the path of a file")
         return path.absolute()
     if not isinstance(name, str) or not _NAME.fullmatch(name):
@@ -306,8 +306,8 @@ def _describe_plan(result: Any) -> dict[str, Any]:
         raise ArgumentError("result", result, expected)
     # What a plan for streams calls by another name.
     found["pool_speedup"] = getattr(result, "estimated_speedup", found["pool_speedup"])
-    found["warnings"] = list(found["warnings"])
     try:
+        found["warnings"] = list(found["warnings"])
         _check_plan(found)
     except (TypeError, ValueError, OverflowError) as error:
         raise ArgumentError("result", result, f"{expected}; {error}") from error

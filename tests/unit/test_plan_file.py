@@ -424,8 +424,9 @@ def test_names_that_make_no_sense(name: Any, tmp_path: Path) -> None:
     for call in (partial(save_config, result=PLAN), load_config):
         with pytest.raises(ArgumentError, match="name="):
             call(name)
-    with pytest.raises(ArgumentError, match="name="):
-        load_config(Path("/"))
+        for path in (Path("/"), tmp_path / "a\0"):
+            with pytest.raises(ArgumentError, match="name="):
+                call(path)
     assert not list(tmp_path.iterdir())
 
 
@@ -435,6 +436,7 @@ def test_names_that_make_no_sense(name: Any, tmp_path: Path) -> None:
         None,
         {"n_jobs": 1, "chunksize": 1},
         double,
+        Plan,
         replace(PLAN, n_jobs=0),
         replace(PLAN, chunksize=1.5),
         replace(PLAN, speedup=float("nan")),
