@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
-from math import isfinite
 from typing import Any
+
+#: Numbers from which on, and below one over which, one is no size. Smaller: what takes
+#: long for being large isn't seen; larger: squares of sizes don't fit into a float.
+MOST = 1e100
 
 
 def find_measure(items: Sequence[Any]) -> Callable[[Any], float] | None:
@@ -44,7 +47,11 @@ def measure_items(
         sizes = list(map(find, items))
     except (TypeError, ValueError, OverflowError, OSError):
         return None
-    return sizes if all(map(isfinite, sizes)) else None
+    return sizes if all(map(_is_size, sizes)) else None
+
+
+def _is_size(number: float) -> bool:
+    return not number or 1 / MOST < abs(number) < MOST
 
 
 def size_of_file(path: Any) -> float:

@@ -64,6 +64,8 @@ def test_sizes_that_are_quickly_seen(items: Any, sizes: list[float]) -> None:
         [object(), object()],
         [1.0, float("nan")],
         [1, 10**400],
+        [1.0, 1e308],
+        [1.0, 1e-320],
         ["a\0b", 3],
         [Image(), Image()],
     ],
