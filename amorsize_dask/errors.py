@@ -35,6 +35,16 @@ def _rebuild(
     return error
 
 
+def describe_error(error: BaseException) -> str:
+    """Return any error's type and its text, which may fail in turn."""
+    name = type(error).__name__
+    try:
+        text = str(error)
+    except Exception:
+        return name  # it can't even say what it is
+    return f"{name}: {text}" if text else name
+
+
 class ArgumentError(AmorsizeError, ValueError):
     """An argument that can't be used. Raised before anything has started."""
 

@@ -5,7 +5,11 @@ from __future__ import annotations
 import warnings
 from typing import TYPE_CHECKING, Any
 
-from amorsize_dask.arguments import check_max_workers, check_memory_limit
+from amorsize_dask.arguments import (
+    check_flag,
+    check_max_workers,
+    check_memory_limit,
+)
 from amorsize_dask.cluster.arguments import ClusterArguments, make_arguments
 from amorsize_dask.cluster.makespans import predict_makespans
 from amorsize_dask.cluster.sizing import Needs, choose_size
@@ -148,6 +152,7 @@ def local_cluster(
     ...     bag.sum().compute()
     45
     """
+    with_client = check_flag("client", client)
     arguments = cluster_kwargs(
         work, max_workers=max_workers, memory_limit=memory_limit, processes=processes
     )
@@ -156,4 +161,4 @@ def local_cluster(
     # Imports distributed, which takes half a second.
     from amorsize_dask.cluster.start import MeasuredCluster
 
-    return MeasuredCluster(arguments, kwargs, with_client=bool(client))
+    return MeasuredCluster(arguments, kwargs, with_client=with_client)

@@ -9,7 +9,7 @@ from time import perf_counter, thread_time
 from types import CoroutineType
 from typing import Any, NamedTuple, Protocol
 
-from amorsize_dask.errors import BatchLengthError
+from amorsize_dask.errors import BatchLengthError, describe_error
 from amorsize_dask.execute.batch import leave_out
 
 
@@ -116,7 +116,7 @@ class ItemCall:
                 return self._finish(value, self._run(value, *arguments))
             except Exception as error:
                 if not n_left and self._skips:
-                    return Skipped(_describe(error))
+                    return Skipped(describe_error(error))
                 if not n_left:
                     raise
         raise AssertionError("unreachable")
@@ -156,12 +156,3 @@ class ItemCall:
             # It is no item's time, and no later one takes it.
             leave_out(perf_counter() - start, thread_time() - cpu_start)
         return prepared.value
-
-
-def _describe(error: Exception) -> str:
-    """Return an exception's class and text, which may fail in turn."""
-    name = type(error).__name__
-    try:
-        return f"{name}: {error}"
-    except Exception:
-        return f"{name}, of which there is no text"

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterable
+from collections.abc import Callable, Generator, Iterable, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import replace
 from functools import partial
 from time import perf_counter
 from typing import Any
+
+from dask.base import is_dask_collection
 
 from amorsize_dask.arguments import check_count, check_flag
 from amorsize_dask.core.experience import Experience
@@ -102,15 +104,23 @@ class Pipeline:
         Raises
         ------
         ArgumentError
-            If it can't be iterated. Nothing has been started.
+            If it can't be iterated, or is a Dask collection that is no bag. Nothing has
+            been started.
         BaseException
             From the iterator: what a stage raises, as itself; what the source raises,
             when all that came before it has been yielded. The errors of the scheduler.
         """
         if is_bag(source):
             source = self._scheduler.stream(source, ordered=self._is_ordered)
-        elif not isinstance(source, Iterable):
-            raise ArgumentError("source", source, "expected something to iterate")
+        elif is_dask_collection(source):
+            expected = "expected items or a bag; compute other collections before"
+            raise ArgumentError("source", source, expected)
+        elif not isinstance(source, Sequence):
+            try:
+                source = iter(source)
+            except TypeError as error:
+                expected = "expected something to iterate"
+                raise ArgumentError("source", source, expected) from error
         return closed_at_exit(self._run(source))
 
     def report(self) -> PipelineReport:

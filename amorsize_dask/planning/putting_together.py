@@ -16,7 +16,7 @@ from amorsize_dask.planning.plan import Plan, SampledResults
 from amorsize_dask.planning.pools import PoolChoice, find_start_method
 from amorsize_dask.planning.profile import DiagnosticProfile
 from amorsize_dask.planning.sample import Sample
-from amorsize_dask.planning.sending import describe_error
+from amorsize_dask.planning.sending import shorten_error
 
 
 def make_profile(
@@ -93,7 +93,7 @@ def make_plan(
     data: Any,
 ) -> Plan:
     """Put a plan together; for a collection `func` is ``None``."""
-    error = next(map(describe_error, sample.failures.values()), None)
+    error = next(map(shorten_error, sample.failures.values()), None)
     advice = advise(profile, choice, pool, error)
     size, n_partitions = choose_partitions(whole, choice.n_workers, target_s)
     overhead_s = RUN_S if choice.lane is not Lane.INLINE else 0.0

@@ -28,7 +28,7 @@ from amorsize_dask.planning.item_sizes import (
     measure_sizes,
     order_by_size,
 )
-from amorsize_dask.planning.sending import describe_error, measure_sent
+from amorsize_dask.planning.sending import measure_sent, shorten_error
 from amorsize_dask.planning.shared_state import SharedState
 from amorsize_dask.planning.sharing import LEAST_STRETCH, N_THREADS, try_sharing
 from amorsize_dask.planning.trial import Trial
@@ -348,7 +348,7 @@ class Sampling:
             try:
                 size = measure_sent(found)
             except Exception as error:
-                sample.unsendable = f"{what} can't be pickled: {describe_error(error)}"
+                sample.unsendable = f"{what} can't be pickled: {shorten_error(error)}"
                 size = PickledSize(measure_known(found), 0.0, True, False)
             if not size.is_plain and sample.unpicklable is None:
                 reason = sample.unsendable or f"{what} can't be pickled without help"

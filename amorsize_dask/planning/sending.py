@@ -6,6 +6,7 @@ import pickle
 from collections.abc import Callable
 from typing import Any
 
+from amorsize_dask.errors import describe_error
 from amorsize_dask.measure.size import PickledSize, measure_known, measure_pickled
 
 #: Bytes of a value that are pickled to measure it. Smaller: of large values only a
@@ -41,7 +42,7 @@ def describe_function(func: Callable[[Any], Any]) -> tuple[int, str | None, str 
     try:
         size = measure_sent(func)
     except Exception as error:
-        reason = f"the function can't be pickled: {describe_error(error)}"
+        reason = f"the function can't be pickled: {shorten_error(error)}"
         return 0, reason, reason
     if size.is_plain:
         return size.n_bytes, None, None
@@ -49,16 +50,11 @@ def describe_function(func: Callable[[Any], Any]) -> tuple[int, str | None, str 
         pickle.dumps(func)
         reason = "it takes cloudpickle"
     except Exception as error:
-        reason = describe_error(error)
+        reason = shorten_error(error)
     return size.n_bytes, None, f"the function can't be pickled: {reason}"
 
 
-def describe_error(error: BaseException) -> str:
+def shorten_error(error: BaseException) -> str:
     """Return an error's type and as much of its text as people read."""
-    name = type(error).__name__
-    try:
-        text = str(error)
-    except Exception:
-        return name  # it can't even say what it is
-    shown = f"{text[:SHOWN]}..." if len(text) > SHOWN else text
-    return f"{name}: {shown}" if shown else name
+    text = describe_error(error)
+    return f"{text[:SHOWN]}..." if len(text) > SHOWN else text

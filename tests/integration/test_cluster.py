@@ -210,6 +210,7 @@ def test_a_task_that_does_not_fit_is_warned_of(monkeypatch: pytest.MonkeyPatch) 
         {"max_workers": 0},
         {"memory_limit": "much"},
         {"processes": "yes"},
+        {"client": "yes"},
     ],
 )
 def test_bad_arguments_are_refused(arguments: dict[str, Any]) -> None:

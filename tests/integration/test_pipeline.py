@@ -14,6 +14,7 @@ from typing import Any
 
 import dask.bag as db
 import pytest
+from dask import delayed
 from pipeline_functions import (
     NapAndAdd,
     add_one,
@@ -494,9 +495,25 @@ def test_bad_stages(arguments: dict[str, Any], word: str) -> None:
         Stage(**{"function": len, **arguments})
 
 
-def test_bad_source() -> None:
-    with pytest.raises(ArgumentError, match="iterate"):
-        Pipeline([len]).run(3)  # type: ignore[arg-type]
+class Listed:
+    """Has items by their places, and no iterator of its own."""
+
+    def __getitem__(self, place: int) -> int:
+        return [1, 2, 3][place]
+
+
+def test_a_source_may_be_all_that_can_be_iterated(scheduler: AmorsizeScheduler) -> None:
+    results = Pipeline([double], scheduler=scheduler).run(Listed())  # type: ignore
+    assert list(results) == [2, 4, 6]
+
+
+@pytest.mark.parametrize("source", [3, delayed(len)([])], ids=["int", "delayed"])
+def test_bad_source(source: Any) -> None:
+    with pytest.raises(ArgumentError, match=r"source.*expected"):
+        Pipeline([len]).run(source)
+
+
+def test_no_report_without_a_run() -> None:
     with pytest.raises(RuntimeError, match="run"):
         Pipeline([len]).report()
 
