@@ -27,6 +27,10 @@ if TYPE_CHECKING:
 #: Only a test that leaves something behind takes so long.
 GRACE_S = 2.0
 
+# What one test has measured must not decide what happens in another. Dask reads it when
+# it is imported, which other files like this one may do before any test.
+os.environ["DASK_AMORSIZE__HISTORY"] = "False"
+
 # The same examples in every run, and no deadline: a worker's boot is no failure.
 hypothesis.settings.register_profile(
     "deterministic", derandomize=True, deadline=None, print_blob=True
@@ -40,8 +44,6 @@ def pytest_configure(config: pytest.Config) -> None:
     folder = tempfile.TemporaryDirectory(prefix="cache-of-tests-")
     config.add_cleanup(folder.cleanup)
     os.environ["XDG_CACHE_HOME"] = folder.name
-    # What one test has measured must not decide what happens in another.
-    os.environ["DASK_AMORSIZE__HISTORY"] = "False"
     # What multiprocessing would start with the first `scheduler="processes"`, and keep.
     resource_tracker.ensure_running()
 

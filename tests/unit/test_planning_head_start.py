@@ -67,6 +67,8 @@ def test_what_a_run_has_shown_is_found_by_the_function(
     """A later `execute` knows it, and does what can't be sent for less by itself."""
     history = History(tmp_path)
     monkeypatch.setattr(recollection, "shared", history)
+    # However busy the machine is, a first call is one that is over soon.
+    monkeypatch.setattr("amorsize_dask.planning.execute.FIRST_S", 10.0)
     functions = called_by_pieces(wait)
     with AmorsizeScheduler() as scheduler:
         assert recollection.recall_calls(functions) is None
