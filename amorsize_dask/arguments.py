@@ -104,6 +104,12 @@ def check_timeout(value: Any, lanes: Iterable[str]) -> float | None:
     return seconds
 
 
+#: Bytes below which a memory limit is none. Smaller: 1.5, or 80 for a percentage, is
+#: taken for so many bytes; larger: limits that next to nothing should fit into, to try
+#: that, are refused.
+LEAST_BYTES = 1000
+
+
 def check_memory_limit(value: Any) -> int | float | None:
     """Return bytes, a fraction of the available memory, or ``None`` for "auto"."""
     expected = (
@@ -121,7 +127,7 @@ def check_memory_limit(value: Any) -> int | float | None:
             raise ArgumentError("memory_limit", value, expected) from error
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise ArgumentError("memory_limit", value, expected)
-    if not (isfinite(value) and value > 1):
+    if not (isfinite(value) and value >= LEAST_BYTES):
         raise ArgumentError("memory_limit", value, expected)
     return int(value)
 

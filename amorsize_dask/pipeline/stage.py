@@ -39,7 +39,8 @@ class Stage:
     filter : bool, optional
         The function says whether the item goes on, as it is.
     flatten : bool, optional
-        The function returns any number of items, which go on one by one.
+        The function returns any number of items, which go on one by one when it has
+        returned all of them: there must be an end to what a generator yields.
     set_up : callable, optional
         Called once in each worker before its first item, for what is expensive to
         make: a model, a connection. What it returns is passed to the function as its

@@ -221,6 +221,8 @@ def test_bad_arguments_fail_at_once() -> None:
         {"memory_limit": "a lot"},
         {"memory_limit": -1},
         {"memory_limit": 0.0},
+        {"memory_limit": 1.5},
+        {"memory_limit": 80},
         {"memory_limit": float("nan")},
         {"memory_limit": None},
         {"target_batch_duration": 0},
