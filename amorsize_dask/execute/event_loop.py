@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Coroutine
+from concurrent.futures import Future
 from contextlib import suppress
 from contextvars import copy_context
 from typing import Any
@@ -27,9 +28,18 @@ class EventLoop:
         CancelledError
             If the loop is closed meanwhile, or was before.
         """
+        try:
+            future = self._begin(coroutine)
+        except BaseException:
+            # No one is going to wait for it: the loop is closed, or this thread has
+            # been interrupted.
+            coroutine.close()
+            raise
+        return future.result()
+
+    def _begin(self, coroutine: Coroutine[Any, Any, Any]) -> Future[Any]:
         with self._lock:
             if self._is_closed:
-                coroutine.close()
                 raise asyncio.CancelledError
             if self._loop is None:
                 self._loop = asyncio.new_event_loop()
@@ -40,8 +50,7 @@ class EventLoop:
                     daemon=True,
                 )
                 self._thread.start()
-            future = asyncio.run_coroutine_threadsafe(coroutine, self._loop)
-        return future.result()
+            return asyncio.run_coroutine_threadsafe(coroutine, self._loop)
 
     def close(self) -> None:
         """Cancel what is running, and end the thread."""

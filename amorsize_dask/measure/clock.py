@@ -11,6 +11,8 @@ import time
 from contextlib import suppress
 from typing import Self
 
+from amorsize_dask.measure.descriptor import open_into
+
 
 def read_thread_cpu_s(thread_id: int) -> float | None:
     """Return the CPU seconds of a thread so far.
@@ -51,9 +53,7 @@ class RunDelay:
     def __init__(self, native_id: int) -> None:
         self._fds: list[int] = []
         with suppress(OSError):
-            path = f"/proc/self/task/{native_id}/schedstat"
-            # No interrupt strikes inside of one call, between opening and keeping it.
-            self._fds.extend(map(os.open, [path], [os.O_RDONLY | os.O_CLOEXEC]))
+            open_into(self._fds, f"/proc/self/task/{native_id}/schedstat")
 
     def read_s(self) -> float:
         """Return the seconds so far."""

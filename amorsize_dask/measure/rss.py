@@ -10,6 +10,8 @@ import sys
 from functools import cache
 from typing import Any
 
+from amorsize_dask.measure.descriptor import open_into
+
 if sys.platform != "win32":
     import resource
 
@@ -50,18 +52,19 @@ def read_virtual() -> int:
 
 
 def _read_statm(column: int, name: str, without: int | None = None) -> int:
+    descriptors: list[int] = []
     try:
         # Opened anew each time: one that is kept would, after a fork, still tell of the
         # parent.
-        descriptor = os.open(_STATM, os.O_RDONLY)
+        open_into(descriptors, _STATM)
+        pages = [int(n) for n in os.read(descriptors[0], 128).split()]
     except OSError:
         return _read_with_psutil(name)
-    try:
-        pages = [int(n) for n in os.read(descriptor, 128).split()]
-        n_left_out = 0 if without is None else pages[without]
-        return (pages[column] - n_left_out) * _PAGE_BYTES
     finally:
-        os.close(descriptor)
+        for descriptor in descriptors:
+            os.close(descriptor)
+    n_left_out = 0 if without is None else pages[without]
+    return (pages[column] - n_left_out) * _PAGE_BYTES
 
 
 def _read_with_psutil(name: str) -> int:
