@@ -123,18 +123,28 @@ def test_a_task_that_is_killed_for_its_memory(group: Path) -> None:
 
 
 TOO_MANY = """
+import tempfile
 import time
+from pathlib import Path
 import dask
 from dask import delayed
 from amorsize_dask import AmorsizeScheduler
 
-def fill(i):
+def fill(i, folder):
+    # The first two begin at the same time, however late one of their workers is up.
+    Path(folder, str(i)).touch()
+    end = time.monotonic() + 10
+    while len(list(Path(folder).iterdir())) < 2 and time.monotonic() < end:
+        time.sleep(0.01)
     data = b"x" * 350_000_000
     time.sleep(0.2)
     return i + len(data)
 
-with AmorsizeScheduler(lanes=("processes",), max_workers=2) as scheduler:
-    made = [delayed(fill)(i) for i in range(6)]
+with (
+    tempfile.TemporaryDirectory() as folder,
+    AmorsizeScheduler(lanes=("processes",), max_workers=2) as scheduler,
+):
+    made = [delayed(fill)(i, folder) for i in range(6)]
     found = dask.compute(*made, scheduler=scheduler)
     print(found == tuple(350_000_000 + i for i in range(6)))
     print([d.reason for d in scheduler.last_run.decisions])
