@@ -31,7 +31,7 @@ from amorsize_dask.planning.item_sizes import (
 from amorsize_dask.planning.sending import measure_sent, shorten_error
 from amorsize_dask.planning.shared_state import SharedState
 from amorsize_dask.planning.sharing import LEAST_STRETCH, N_THREADS, try_sharing
-from amorsize_dask.planning.trial import Trial
+from amorsize_dask.planning.trial import Trial, call_all
 
 #: Seconds that sampling may take, or this share of a loop's time, whichever is more.
 #: Smaller: uneven items are judged by a few; larger: asking costs more than it saves.
@@ -291,13 +291,10 @@ class Sampling:
         """Time short calls as one; return the places of those that weren't made."""
         values: list[Any] = []
 
-        def call_all(items: list[Any]) -> None:
-            # What was made before one of them raises is kept.
-            values.extend(map(self._func, items))
-            if len(values) < len(items):
-                raise StopIteration  # which was taken for the end of the items
+        def call_group(items: list[Any]) -> None:
+            call_all(self._func, items, values)
 
-        found = trial.call_other(call_all, [self._items[place] for place in places])
+        found = trial.call_other(call_group, [self._items[place] for place in places])
         self.sample.values.update(zip(places, values, strict=False))
         if found.failure is not None:
             self._note_failure(places[len(values)], found.failure[1])

@@ -13,7 +13,7 @@ from time import thread_time
 from typing import Any
 
 from amorsize_dask.core.outcome import Outcome
-from amorsize_dask.planning.trial import Trial
+from amorsize_dask.planning.trial import Trial, call_all
 
 #: Threads that are tried at once.
 N_THREADS = 2
@@ -75,17 +75,13 @@ def try_sharing(
         made: list[list[Any]] = [[] for _ in trials]
         cpu_s = [0.0] * N_THREADS
 
-        def call_all(i: int) -> None:
+        def call_some(i: int) -> None:
             start_s = thread_time()
-            # What was made before one of them raises is kept.
-            own = items[i::N_THREADS]
-            made[i].extend(map(func, own))
-            if len(made[i]) < len(own):
-                raise StopIteration  # which was taken for the end of the items
+            call_all(func, items[i::N_THREADS], made[i])
             cpu_s[i] = thread_time() - start_s
 
         for i, trial in enumerate(trials):
-            trial.begin_other(call_all, i)
+            trial.begin_other(call_some, i)
         for i, trial in enumerate(trials):
             found = trial.wait()
             assert found is not None

@@ -19,6 +19,23 @@ from amorsize_dask.execute.threads import Mailbox, ThreadWorker
 from amorsize_dask.measure.gil import WATCH_INTERVAL_S
 
 
+def call_all(func: Callable[[Any], Any], items: Sequence[Any], made: list[Any]) -> None:
+    """Call a function with each item; what it made before it raises is kept.
+
+    Parameters
+    ----------
+    func : callable
+        What to call.
+    items : sequence
+        What to call it with.
+    made : list
+        An empty one, to which results are added.
+    """
+    made.extend(map(func, items))
+    if len(made) < len(items):
+        raise StopIteration  # which was taken for the end of the items
+
+
 class Trial:
     """Calls a function with items in a thread of its own, and watches it.
 

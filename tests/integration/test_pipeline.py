@@ -503,8 +503,8 @@ class Listed:
 
 
 def test_a_source_may_be_all_that_can_be_iterated(scheduler: AmorsizeScheduler) -> None:
-    results = Pipeline([double], scheduler=scheduler).run(Listed())  # type: ignore
-    assert list(results) == [2, 4, 6]
+    source: Any = Listed()
+    assert list(Pipeline([double], scheduler=scheduler).run(source)) == [2, 4, 6]
 
 
 @pytest.mark.parametrize("source", [3, delayed(len)([])], ids=["int", "delayed"])
